@@ -1,0 +1,25 @@
+//! The runtime of pila: tasklets, time and channels on one thread. It knows no sockets: those are in `pila-net`.
+//!
+//! Programs use it through the package `pila`.
+//!
+//! # Layout
+//!
+//! Each module uses only those above it.
+//!
+//! - `wake`: the vocabulary of waiting: who waits, for what, and the ticket that wakes it.
+//! - `run_queue`, `wait_list`, `timer`: who runs next, who waits for one thing, who waits for a time. Pure data.
+//! - `report`, `error`: what is told when nothing can run or an operation fails.
+//! - `stack`, `context`: guarded stacks, and the switch between them.
+//! - `driver`: what the scheduler asks of the outside world.
+//! - `thread_end`: a thread's end, seen before its thread-locals go.
+//! - `table`, `state`, `scheduler`, `current`: the tasklets, what becomes of them, the loop, and whose loop it is.
+//! - `park`: the only door through which anything waits.
+//! - `tasklet`, `channel`, `time`: what users call.
+
+mod wake;
+
+mod run_queue;
+mod timer;
+mod wait_list;
+
+pub use wake::{ChannelId, TaskletId, Ticket, Waiting};

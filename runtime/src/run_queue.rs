@@ -1,0 +1,224 @@
+//! Who runs next: the tasklets of the run ring that are not running now, in the order of their turns.
+//!
+//! - The ring of Stackless seen from the running tasklet: the front is its successor, the back its predecessor. "The
+//!   tail of the run queue" is the back.
+//! - An entry is found again by its [`Position`], which stays true until the entry is popped, removed or moved.
+//! - Removing leaves a hole, so it costs the same anywhere. Holes never outnumber entries by more than
+//!   [`RunQueue::SLACK`] for long, and never lie at the front.
+//!
+//! A ring buffer of table indices: four bytes a tasklet, and looking ahead is an index.
+
+use std::collections::VecDeque;
+
+/// Where an entry is. Positions grow from front to back and never name two entries at one time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Position(i64);
+
+/// The run queue of one thread.
+#[derive(Debug)]
+pub(crate) struct RunQueue {
+    /// Table indices, front first, `HOLE` where one was removed.
+    entries: VecDeque<u32>,
+    /// The position of the front entry.
+    front: i64,
+    /// How many entries are not holes.
+    live: usize,
+}
+
+const HOLE: u32 = u32::MAX;
+
+impl RunQueue {
+    /// Holes that are tolerated before [`needs_compacting`](Self::needs_compacting).
+    const SLACK: usize = 64;
+
+    pub(crate) const fn new() -> RunQueue {
+        RunQueue { entries: VecDeque::new(), front: 0, live: 0 }
+    }
+
+    /// Entries waiting for their turn.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Puts `index` at the tail: its turn comes after everyone else's.
+    #[inline]
+    pub(crate) fn push_back(&mut self, index: u32) -> Position {
+        self.entries.push_back(index);
+        self.live += 1;
+        Position(self.front + self.entries.len() as i64 - 1)
+    }
+
+    /// Puts `index` at the front: its turn is next.
+    #[inline]
+    pub(crate) fn push_front(&mut self, index: u32) -> Position {
+        self.entries.push_front(index);
+        self.live += 1;
+        self.front -= 1;
+        Position(self.front)
+    }
+
+    /// Takes the next one.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<u32> {
+        loop {
+            let index = self.entries.pop_front()?;
+            self.front += 1;
+            if index != HOLE {
+                self.live -= 1;
+                return Some(index);
+            }
+        }
+    }
+
+    /// The entry `ahead` places behind the front, if there is one there.
+    #[inline]
+    pub(crate) fn peek(&self, ahead: usize) -> Option<u32> {
+        self.entries.get(ahead).copied().filter(|&index| index != HOLE)
+    }
+
+    /// Takes out the entry at `position`.
+    pub(crate) fn remove(&mut self, position: Position) {
+        let place = usize::try_from(position.0 - self.front).expect("the entry is in the queue");
+        self.entries[place] = HOLE;
+        self.live -= 1;
+        while self.entries.front() == Some(&HOLE) {
+            self.entries.pop_front();
+            self.front += 1;
+        }
+        while self.entries.back() == Some(&HOLE) {
+            self.entries.pop_back();
+        }
+    }
+
+    /// Turns the ring until the entry at `position` is at the front; `moved` is told where each entry that was passed
+    /// over is now: behind all others.
+    pub(crate) fn rotate_to(&mut self, position: Position, mut moved: impl FnMut(u32, Position)) {
+        while self.front < position.0 {
+            let index = self.pop_front().expect("the entry is in the queue");
+            moved(index, self.push_back(index));
+            while self.entries.front() == Some(&HOLE) {
+                self.entries.pop_front();
+                self.front += 1;
+            }
+        }
+    }
+
+    /// Whether holes have come to outnumber the entries.
+    pub(crate) fn needs_compacting(&self) -> bool {
+        self.entries.len() > 2 * self.live + Self::SLACK
+    }
+
+    /// Closes the holes; `moved` is told where each entry is now.
+    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Position)) {
+        self.entries.retain(|&index| index != HOLE);
+        for (place, &index) in self.entries.iter().enumerate() {
+            moved(index, Position(self.front + place as i64));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(queue: &mut RunQueue) -> Vec<u32> {
+        std::iter::from_fn(|| queue.pop_front()).collect()
+    }
+
+    #[test]
+    fn the_tail_runs_last_and_the_front_next() {
+        let mut queue = RunQueue::new();
+        queue.push_back(1);
+        queue.push_back(2);
+        queue.push_front(3);
+        assert_eq!((queue.len(), queue.peek(1)), (3, Some(1)));
+        assert_eq!(drain(&mut queue), [3, 1, 2]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn positions_stay_true_while_others_come_and_go() {
+        let mut queue = RunQueue::new();
+        let first = queue.push_back(1);
+        let middle = queue.push_back(2);
+        queue.push_back(3);
+        queue.push_front(4);
+        queue.remove(first);
+        queue.push_back(5);
+        queue.remove(middle);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(drain(&mut queue), [4, 3, 5]);
+    }
+
+    #[test]
+    fn turning_the_ring_puts_those_passed_over_behind_the_others() {
+        let mut queue = RunQueue::new();
+        let positions = [1, 2, 3, 4, 5].map(|index| queue.push_back(index));
+        queue.remove(positions[2]);
+        let mut moved = Vec::new();
+        queue.rotate_to(positions[3], |index, position| moved.push((index, position)));
+        queue.remove(moved[0].1);
+        assert_eq!(moved.iter().map(|&(index, _)| index).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(drain(&mut queue), [4, 5, 2]);
+    }
+
+    #[test]
+    fn holes_do_not_pile_up() {
+        let mut queue = RunQueue::new();
+        let mut last = queue.push_back(0);
+        let mut positions = [None; 1000];
+        for index in 1..1000 {
+            let position = queue.push_back(index);
+            queue.remove(last);
+            last = position;
+            if queue.needs_compacting() {
+                queue.compact(|index, position| positions[index as usize] = Some(position));
+                last = positions[index as usize].expect("the one entry was reported");
+            }
+        }
+        assert_eq!(queue.len(), 1);
+        assert!(queue.entries.len() <= 2 + RunQueue::SLACK);
+        assert_eq!(drain(&mut queue), [999]);
+    }
+
+    #[test]
+    fn it_agrees_with_a_plain_list() {
+        let (mut queue, mut model, mut places) = (RunQueue::new(), Vec::new(), [None; 40]);
+        let mut random = 7u32;
+        for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let index = (random >> 8) % 40;
+            match ((random >> 20) % 4, places[index as usize]) {
+                (0, None) => {
+                    places[index as usize] = Some(queue.push_back(index));
+                    model.push(index);
+                }
+                (1, None) => {
+                    places[index as usize] = Some(queue.push_front(index));
+                    model.insert(0, index);
+                }
+                (2, Some(position)) => {
+                    queue.remove(position);
+                    places[index as usize] = None;
+                    model.retain(|&other| other != index);
+                }
+                (3, _) => {
+                    let next = queue.pop_front();
+                    assert_eq!(next, (!model.is_empty()).then(|| model.remove(0)));
+                    next.inspect(|&next| places[next as usize] = None);
+                }
+                _ => {}
+            }
+            if queue.needs_compacting() {
+                queue.compact(|index, position| places[index as usize] = Some(position));
+            }
+            assert_eq!(queue.len(), model.len());
+        }
+    }
+}
