@@ -22,4 +22,13 @@ mod run_queue;
 mod timer;
 mod wait_list;
 
+mod report;
+
+mod error;
+
+mod context;
+mod stack;
+
+pub use error::{JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError};
+pub use report::{Report, Waiter, Who};
 pub use wake::{ChannelId, TaskletId, Ticket, Waiting};

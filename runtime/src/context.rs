@@ -1,0 +1,165 @@
+//! The switch: a suspended flow of control on a stack of its own. The only file that names corosensei.
+//!
+//! A narrow seam of four verbs, so that another kind of switch can take its place without touching another file:
+//! make ([`Context::new`]), enter ([`Context::enter`]), leave ([`Switch::leave`]) and finish ([`Context::finish`]).
+//!
+//! - A context is entered from the thread's native stack only, and leaves to whoever entered it.
+//! - A context that is dropped before it has finished is leaked, never unwound: its stack may hold references to
+//!   what is already gone.
+//!
+//! What a switch touches lies together at the top of the stack:
+//!
+//! ```text
+//!   top   | Record: corosensei's saved stack pointer, the stack    one line
+//!         | the link back to the loop, written at each entry
+//!         | frames of the tasklet's body, growing down
+//! ```
+#![allow(unsafe_code)]
+
+use std::{cell::Cell, mem, num::NonZeroUsize, ptr::NonNull};
+
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use crate::stack::Stack;
+
+/// A flow of control that is not running.
+#[derive(Debug)]
+pub(crate) struct Context {
+    record: NonNull<Record>,
+}
+
+/// How a context came back from [`Context::enter`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Left {
+    /// It wants to go on later.
+    Suspended,
+    /// Its body has returned.
+    Finished,
+}
+
+/// The way back from the context that runs, if one does. One for each thread.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    /// Set only while a context is being entered on this thread.
+    running: Cell<Option<NonNull<Yielder<(), ()>>>>,
+}
+
+/// What lies at the top of a stack.
+#[repr(align(64))]
+struct Record {
+    coroutine: Coroutine<(), (), (), Span>,
+    stack: Stack,
+}
+
+/// The part of a stack below its record.
+struct Span {
+    base: NonZeroUsize,
+    limit: NonZeroUsize,
+}
+
+// SAFETY: a `Stack` is at least 32 KiB with a guard page at `bottom`, its record takes less than 256 bytes of it, and
+// `base` is a multiple of 64. The pool keeps the memory until the stack is given back.
+unsafe impl corosensei::stack::Stack for Span {
+    #[inline]
+    fn base(&self) -> NonZeroUsize {
+        self.base
+    }
+
+    #[inline]
+    fn limit(&self) -> NonZeroUsize {
+        self.limit
+    }
+}
+
+impl Context {
+    /// Prepares `stack` to run `body`, which must not unwind. `switch` is the one it is going to be entered with.
+    #[inline]
+    pub(crate) fn new(stack: Stack, body: impl FnOnce(Entrance<'_>) + 'static) -> Context {
+        // SAFETY: a stack is far larger than a record, and its top is a multiple of 64.
+        let record = unsafe { stack.top().byte_sub(mem::size_of::<Record>()) }.cast::<Record>();
+        let span = Span { base: record.addr(), limit: stack.bottom().addr() };
+        let coroutine = Coroutine::with_stack(span, move |yielder, ()| body(Entrance(yielder)));
+        // SAFETY: the record's place is aligned, lies inside the stack and above the part that the coroutine uses.
+        unsafe { record.write(Record { coroutine, stack }) };
+        Context { record }
+    }
+
+    /// Runs the context until it leaves or finishes.
+    #[inline]
+    pub(crate) fn enter(&mut self, switch: &Switch) -> Left {
+        // SAFETY: `new` wrote the record, `finish` consumes the context, and `&mut self` makes this the only access:
+        // code that runs on the stack knows nothing of the record.
+        let record = unsafe { self.record.as_mut() };
+        let result = record.coroutine.resume(());
+        switch.running.set(None);
+        match result {
+            CoroutineResult::Yield(()) => Left::Suspended,
+            CoroutineResult::Return(()) => Left::Finished,
+        }
+    }
+
+    /// Gives back the stack of a context that has finished.
+    #[inline]
+    pub(crate) fn finish(self) -> Stack {
+        // SAFETY: `new` wrote the record, and consuming `self` makes this the last access to it.
+        let record = unsafe { self.record.read() };
+        // Its destructor would unwind, by a panic that cannot be caught, what is still suspended.
+        assert!(record.coroutine.done(), "a context has finished when its stack is taken back");
+        record.stack
+    }
+
+    /// Starts to load what the next [`enter`](Self::enter) is going to touch.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        // The record's line and the four below it.
+        for line in 0..5 {
+            prefetch(self.record.as_ptr().cast::<u8>().wrapping_sub(64 * line));
+        }
+    }
+}
+
+/// Proof that a context has just been entered for the first time.
+pub(crate) struct Entrance<'a>(&'a Yielder<(), ()>);
+
+impl Switch {
+    pub(crate) const fn new() -> Switch {
+        Switch { running: Cell::new(None) }
+    }
+
+    /// The first thing a context's body does: lets [`leave`](Self::leave) find its way back.
+    #[inline]
+    pub(crate) fn arrive(&self, entrance: &Entrance<'_>) {
+        self.running.set(Some(NonNull::from(entrance.0)));
+    }
+
+    /// Suspends the context that runs until it is entered again. False, at once, on the native stack.
+    // Inlined down to the switch itself: corosensei pairs `call` and `ret` across it, so each frame in between
+    // costs the return-address predictor two misses, some 20 ns.
+    #[inline(always)]
+    pub(crate) fn leave(&self) -> bool {
+        let Some(yielder) = self.running.get() else { return false };
+        // SAFETY: `running` is set only while `Context::enter` is below us on this thread's native stack, so the
+        // coroutine's root frame, which owns the yielder, is alive and is the one running.
+        unsafe { yielder.as_ref() }.suspend(());
+        self.running.set(Some(yielder));
+        true
+    }
+}
+
+/// Starts to load the cache line at `address`, which need not be valid.
+#[inline]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing the program can see and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("stack", &self.stack).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,245 @@
+//! What can go wrong: one small type for each operation.
+//!
+//! - Every error is `Send + Sync + 'static`, says what happened to whom, and hands back what was not delivered.
+
+use std::{any::Any, fmt, io, sync::Mutex};
+
+use crate::report::{Report, Who};
+
+/// Why a blocking call was refused at once, without waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The tasklet unwinds from a panic: were it to wait, `std::thread::panicking()` would hold for all others.
+    Unwinding,
+    /// The thread is ending: its thread-locals are being destroyed.
+    ThreadEnded,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Unwinding => "a tasklet that unwinds from a panic cannot wait",
+            Refused::ThreadEnded => "the thread is ending: no tasklet of it can wait any more",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// How a wait ended when nothing woke it for what it waited for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Interrupt {
+    /// The deadline has passed.
+    Deadline,
+    /// Nothing could ever have ended the wait.
+    Deadlock(Report),
+    /// The wait was refused and never began.
+    Refused(Refused),
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Interrupt::Deadline => f.write_str("the deadline has passed"),
+            Interrupt::Deadlock(report) => report.fmt(f),
+            Interrupt::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Interrupt {}
+
+impl From<Interrupt> for io::Error {
+    /// `TimedOut` for a deadline, else `Other` with the cause as its source. Never `Interrupted`, which callers retry.
+    fn from(interrupt: Interrupt) -> io::Error {
+        match interrupt {
+            Interrupt::Deadline => io::Error::new(io::ErrorKind::TimedOut, Interrupt::Deadline),
+            other => io::Error::other(other),
+        }
+    }
+}
+
+/// The tasklet was in a state in which the operation is not possible. It was left as it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TaskletError {
+    /// It has ended.
+    Dead(Who),
+    /// It waits for something, which alone can wake it.
+    Blocked(Who),
+    /// It is the one that runs.
+    Current(Who),
+}
+
+impl fmt::Display for TaskletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskletError::Dead(who) => write!(f, "tasklet {who} has ended"),
+            TaskletError::Blocked(who) => {
+                write!(f, "tasklet {who} is blocked: only what it waits for can wake it")
+            }
+            TaskletError::Current(who) => write!(f, "tasklet {who} is the one that runs"),
+        }
+    }
+}
+
+impl std::error::Error for TaskletError {}
+
+/// A panic that ended a tasklet.
+pub struct Panic {
+    // A payload is `Send` but not `Sync`; the lock, which is never contended, makes errors that hold it so.
+    payload: Mutex<Box<dyn Any + Send>>,
+    message: Box<str>,
+}
+
+impl Panic {
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Panic {
+        let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => (*text).into(),
+            (_, Some(text)) => text.as_str().into(),
+            (None, None) => "a value that is not a string".into(),
+        };
+        Panic { payload: Mutex::new(payload), message }
+    }
+
+    /// What the panic said.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The value of the panic, as [`std::panic::resume_unwind`] takes it.
+    #[must_use]
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Panic").field(&self.message).finish()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Why `Tasklet::join` has no result to give.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The tasklet panicked.
+    Panicked(Panic),
+    /// The tasklet waits for something that can never happen, or was never put into the run queue.
+    Deadlock(Report),
+    /// No stack could be had for the tasklet, which never started.
+    NoStack(io::Error),
+    /// The caller cannot wait now.
+    Refused(Refused),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Panicked(panic) => write!(f, "the tasklet panicked: {panic}"),
+            JoinError::Deadlock(report) => report.fmt(f),
+            JoinError::NoStack(error) => write!(f, "the tasklet never started: {error}"),
+            JoinError::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// A value that no receiver took.
+#[derive(Clone, Debug)]
+pub struct SendError<T> {
+    /// The value, back.
+    pub value: T,
+    /// Why nobody took it.
+    pub reason: SendReason,
+}
+
+/// Why nobody took a value.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SendReason {
+    /// The channel is closed.
+    Closed,
+    /// Nobody is left who could receive it.
+    Deadlock(Report),
+    /// The caller cannot wait now.
+    Refused(Refused),
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            SendReason::Closed => f.write_str("send on a closed channel"),
+            SendReason::Deadlock(report) => report.fmt(f),
+            SendReason::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
+
+impl<T: fmt::Debug> std::error::Error for SendError<T> {}
+
+/// Why there is no value to receive.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The channel is closed and nobody waits to send on it.
+    Closed,
+    /// Nobody is left who could send one.
+    Deadlock(Report),
+    /// The caller cannot wait now.
+    Refused(Refused),
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReceiveError::Closed => f.write_str("receive on a closed channel"),
+            ReceiveError::Deadlock(report) => report.fmt(f),
+            ReceiveError::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+/// No stack could be had.
+#[derive(Debug)]
+pub(crate) struct StackError {
+    /// How many stacks the thread has in use.
+    pub(crate) live: usize,
+    /// What the system said.
+    pub(crate) source: io::Error,
+}
+
+impl StackError {
+    /// For a process that has as many mappings as it may.
+    pub(crate) fn mappings(limit: usize, guards: usize) -> io::Error {
+        let message = format!(
+            "{guards} stacks have guard pages made by mprotect, two mappings each, and vm.max_map_count allows the \
+             process {limit} mappings; for twice as many stacks: sysctl -w vm.max_map_count={}",
+            limit * 2
+        );
+        io::Error::new(io::ErrorKind::OutOfMemory, message)
+    }
+}
+
+impl From<StackError> for io::Error {
+    fn from(error: StackError) -> io::Error {
+        let kind = error.source.kind();
+        io::Error::new(
+            kind,
+            format!("no stack for another tasklet, {} live: {}", error.live, error.source),
+        )
+    }
+}
