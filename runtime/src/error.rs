@@ -129,7 +129,7 @@ impl fmt::Display for Panic {
     }
 }
 
-/// Why `Tasklet::join` has no result to give.
+/// Why [`Tasklet::join`](crate::Tasklet::join) has no result to give.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JoinError {

@@ -10,10 +10,10 @@
 //! - `run_queue`, `wait_list`, `timer`: who runs next, who waits for one thing, who waits for a time. Pure data.
 //! - `report`, `error`: what is told when nothing can run or an operation fails.
 //! - `stack`, `context`: guarded stacks, and the switch between them.
-//! - `driver`: what the scheduler asks of the outside world.
+//! - [`driver`]: what the scheduler asks of the outside world.
 //! - `thread_end`: a thread's end, seen before its thread-locals go.
 //! - `table`, `state`, `scheduler`, `current`: the tasklets, what becomes of them, the loop, and whose loop it is.
-//! - `park`: the only door through which anything waits.
+//! - [`park`]: the only door through which anything waits.
 //! - `tasklet`, `channel`, `time`: what users call.
 
 mod wake;
@@ -29,6 +29,28 @@ mod error;
 mod context;
 mod stack;
 
+/// What the scheduler asks of the world outside its thread: the time, and news.
+pub mod driver;
+mod thread_end;
+
+mod scheduler;
+mod state;
+mod table;
+
+mod current;
+pub mod park;
+
+mod channel;
+mod tasklet;
+mod time;
+
+pub use channel::Channel;
 pub use error::{JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError};
 pub use report::{Report, Waiter, Who};
+pub use state::Summary;
+pub use tasklet::{
+    Builder, Handle, Tasklet, current, main_tasklet, run, run_count, schedule, schedule_remove,
+    tasklet,
+};
+pub use time::sleep;
 pub use wake::{ChannelId, TaskletId, Ticket, Waiting};

@@ -41,6 +41,13 @@ pub struct Waiter {
 /// Every tasklet of a thread that waits, made when none of them can go on.
 ///
 /// `Display` gives a line for each tasklet; those created at one place that wait for the same are counted together.
+///
+/// ```
+/// let nobody_sends = pila_runtime::Channel::<()>::new();
+/// let error = nobody_sends.receive().unwrap_err();
+/// assert!(error.to_string().contains("'main' (#0)"), "{error}");
+/// assert!(error.to_string().contains("waits for a sender on channel 1"), "{error}");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(crate) waiters: Arc<[Waiter]>,

@@ -7,6 +7,11 @@
 use std::{fmt, panic::Location};
 
 /// The number of a tasklet: never used twice on its thread. Main is number 0.
+///
+/// ```
+/// let tasklet = pila_runtime::tasklet(|| ());
+/// assert_eq!(format!("{}", tasklet.id()), "#1");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskletId(pub(crate) u64);
 

@@ -1,0 +1,38 @@
+//! Which scheduler this thread has.
+//!
+//! - The scheduler lives in the thread's static storage and has no destructor, so a reference to it is good for as
+//!   long as the thread runs code of the user, its thread-locals' destructors included. That alone makes it right
+//!   for a call that switches to be made inside [`with`].
+//! - One look-up a call: whoever has the scheduler passes it on.
+
+use std::{mem::ManuallyDrop, time::Instant};
+
+use crate::{
+    driver::{AlreadyInstalled, Driver},
+    scheduler::Scheduler,
+};
+
+thread_local! {
+    static SCHEDULER: ManuallyDrop<Scheduler> =
+        const { ManuallyDrop::new(Scheduler::new(|| with(Scheduler::end))) };
+}
+
+/// Calls `f` with the scheduler of the calling thread.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(&Scheduler) -> R) -> R {
+    SCHEDULER.with(|scheduler| f(scheduler))
+}
+
+/// Gives the calling thread's scheduler `driver` in place of the one that every thread starts with.
+///
+/// # Errors
+/// [`AlreadyInstalled`] when the thread has another one already, or is ending.
+pub fn install(driver: Box<dyn Driver>) -> Result<(), AlreadyInstalled> {
+    with(|scheduler| scheduler.install(driver))
+}
+
+/// The time on the clock of the calling thread's driver, which is what deadlines are measured on.
+#[must_use]
+pub fn now() -> Instant {
+    with(Scheduler::clock)
+}

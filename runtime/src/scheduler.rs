@@ -1,0 +1,601 @@
+//! The scheduler of one thread: the table of tasklets, the loop, and what happens when nobody can run.
+//!
+//! - The loop runs on the thread's native stack, in whatever call main blocks in. It runs no code of the user but by
+//!   entering a tasklet, and never while the thread unwinds.
+//! - `core` is borrowed for moments only, never across a switch and never while code of the user runs.
+//! - Main is in the ring like any tasklet; its turn ends the loop.
+//! - `outside` counts the parked tasklets that time or a socket can wake. When it is zero and the queue is empty,
+//!   nothing can happen any more: `resolve` says who goes on then.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    io, mem,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    context::{Left, Switch},
+    driver::{AlreadyInstalled, Driver, Idle},
+    error::{Interrupt, JoinError, Refused, TaskletError},
+    report::Who,
+    stack::SizeClass,
+    state::{Core, Last, Summary, TURNS, Turn},
+    table::{self, Body, Job, Key, MAIN, State, Task, Wake},
+    thread_end,
+    wake::{TaskletId, Ticket, Waiting},
+};
+
+/// A panic on its way to someone.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// One thread's scheduler.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    core: RefCell<Core>,
+    switch: Switch,
+    /// Time and news from outside; `None` stands for [`Idle`]. Apart from `core`, for it is asked while others look.
+    driver: RefCell<Option<Box<dyn Driver>>>,
+    /// Whether the thread's thread-locals are being destroyed.
+    ended: Cell<bool>,
+    /// Called at the end of the thread.
+    at_end: fn(),
+    /// How many markers of the thread's end were registered.
+    markers: Cell<u32>,
+    /// Whether tasklets ran after the last marker.
+    uncovered: Cell<bool>,
+    /// Kept for its memory, between two looks outside.
+    woken: RefCell<Vec<Ticket>>,
+}
+
+/// Whether a new tasklet goes into the run queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Birth {
+    Queued,
+    Paused,
+}
+
+/// What a handle can ask of a live tasklet's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Status {
+    Dead,
+    Scheduled,
+    Current,
+    Blocked,
+    Paused,
+}
+
+impl Scheduler {
+    /// `at_end` is called when the thread ends and passes on to [`end`](Self::end).
+    pub(crate) const fn new(at_end: fn()) -> Scheduler {
+        Scheduler {
+            core: RefCell::new(Core::new()),
+            switch: Switch::new(),
+            driver: RefCell::new(None),
+            ended: Cell::new(false),
+            at_end,
+            markers: Cell::new(0),
+            uncovered: Cell::new(false),
+            woken: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Whether a call may wait now.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        if self.ended.get() {
+            return Err(Refused::ThreadEnded);
+        }
+        if std::thread::panicking() {
+            return Err(Refused::Unwinding);
+        }
+        Ok(())
+    }
+
+    // Tasklets come into being.
+
+    /// Makes a tasklet. When the thread has ended the job is handed back.
+    #[inline]
+    pub(crate) fn create(
+        &self,
+        job: Rc<dyn Job>,
+        class: SizeClass,
+        name: Option<Arc<str>>,
+        created: &'static Location<'static>,
+        birth: Birth,
+    ) -> Result<Key, Rc<dyn Job>> {
+        if self.ended.get() {
+            return Err(job);
+        }
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        let id = TaskletId(core.next_id);
+        core.next_id += 1;
+        let since = core.now;
+        let index = core.tasks.insert(Task {
+            id,
+            state: State::Paused,
+            body: Body::Job(job),
+            wake: Wake::Unparked,
+            waiting: Waiting::Insert,
+            outside: false,
+            since,
+            created,
+            name,
+            class,
+        }) as u32;
+        if birth == Birth::Queued {
+            core.enqueue(index);
+        }
+        Ok(Key { index, id })
+    }
+
+    /// The class for stacks of `size`, of which one could be had at this moment.
+    pub(crate) fn stack_class(&self, size: Option<usize>) -> io::Result<SizeClass> {
+        let mut core = self.core.borrow_mut();
+        let class = size.map_or(Ok(SizeClass::DEFAULT), |size| core.stacks.class(size))?;
+        core.stacks.check(class)?;
+        Ok(class)
+    }
+
+    /// Counts a new channel.
+    pub(crate) fn next_channel(&self) -> u32 {
+        let mut core = self.core.borrow_mut();
+        core.next_channel += 1;
+        core.next_channel
+    }
+
+    /// Makes sure that main has its slot and the thread's end will be seen.
+    #[inline]
+    fn settle_in(&self, core: &mut Core) {
+        if core.tasks.is_empty() {
+            core.add_main();
+            self.mark();
+        }
+    }
+
+    // Tasklets make way.
+
+    /// Lets everyone else in the ring have a turn.
+    #[inline]
+    pub(crate) fn schedule(&self) {
+        if self.check().is_err() {
+            return;
+        }
+        {
+            let mut core = self.core.borrow_mut();
+            if core.queue.is_empty() && !core.turn_is_over() {
+                return;
+            }
+            self.settle_in(&mut core);
+            core.enqueue_current();
+        }
+        self.leave();
+    }
+
+    /// Leaves the run queue. On a deadlock, panics with the report.
+    pub(crate) fn schedule_remove(&self) {
+        if self.check().is_err() {
+            return;
+        }
+        {
+            let mut core = self.core.borrow_mut();
+            self.settle_in(&mut core);
+            let key = core.current_key();
+            core.pause_current();
+            core.last = Last::Paused(key);
+        }
+        self.leave();
+        let mut core = self.core.borrow_mut();
+        let current = core.current as usize;
+        let wake =
+            core.tasks.get_mut(current).map(|task| mem::replace(&mut task.wake, Wake::Unparked));
+        drop(core);
+        if let Some(Wake::Deadlock(report)) = wake {
+            panic!("the last runnable tasklet left the run queue while main is blocked: {report}");
+        }
+    }
+
+    /// Hands out the ticket for a wait of the tasklet that runs.
+    #[inline]
+    pub(crate) fn begin(&self) -> Result<Ticket, Refused> {
+        self.check()?;
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        core.next_sequence += 1;
+        Ok(Ticket { index: core.current, sequence: core.next_sequence })
+    }
+
+    /// Waits until `ticket` is used or `deadline`, in nanoseconds of the scheduler's clock, has passed.
+    #[inline]
+    pub(crate) fn wait(
+        &self,
+        ticket: Ticket,
+        waiting: Waiting,
+        deadline: Option<u64>,
+    ) -> Result<(), Interrupt> {
+        let timer = self.core.borrow_mut().park(ticket, waiting, deadline);
+        self.leave();
+        let mut core = self.core.borrow_mut();
+        let Some(task) = core.tasks.get_mut(ticket.index as usize) else {
+            return Err(Interrupt::Refused(Refused::ThreadEnded));
+        };
+        let wake = mem::replace(&mut task.wake, Wake::Unparked);
+        if let (Wake::Unparked | Wake::Deadlock(_), Some(timer)) = (&wake, timer) {
+            core.timers.cancel(timer);
+        }
+        match wake {
+            Wake::Unparked => Ok(()),
+            Wake::Deadline => Err(Interrupt::Deadline),
+            Wake::Deadlock(report) => Err(Interrupt::Deadlock(report)),
+        }
+    }
+
+    /// Wakes the wait of `ticket`: it goes to the tail. False when that wait is over.
+    #[inline]
+    pub(crate) fn unpark(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue(ticket.index);
+        true
+    }
+
+    /// Wakes the wait of `ticket` and makes it next, the caller last. False when that wait is over.
+    ///
+    /// When true, the caller has to [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn hand_over(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue_front(ticket.index);
+        core.enqueue_current();
+        true
+    }
+
+    /// Makes way. The caller has already put itself where it wants to be found.
+    #[inline]
+    pub(crate) fn leave(&self) {
+        if !self.switch.leave() {
+            self.leave_main();
+        }
+    }
+
+    // Handles.
+
+    pub(crate) fn current(&self) -> (Key, Option<Arc<str>>) {
+        let mut core = self.core.borrow_mut();
+        if !self.ended.get() {
+            self.settle_in(&mut core);
+        }
+        let task = core.tasks.get(core.current as usize);
+        (core.current_key(), task.and_then(|task| task.name.clone()))
+    }
+
+    pub(crate) fn run_count(&self) -> usize {
+        let core = self.core.borrow();
+        // The one that runs is in the ring; the loop asks nobody to count.
+        core.queue.len() + 1
+    }
+
+    pub(crate) fn status(&self, key: Key) -> Status {
+        let core = self.core.borrow();
+        let Some(task) = core.find(key) else {
+            // Main is there before the table is.
+            return if key.id == TaskletId::MAIN { Status::Current } else { Status::Dead };
+        };
+        match task.state {
+            State::Queued(_) | State::Starved => Status::Scheduled,
+            State::Running => Status::Current,
+            State::Parked(_) => Status::Blocked,
+            State::Paused => Status::Paused,
+        }
+    }
+
+    /// Puts a paused tasklet at the tail; one that is in the queue stays where it is.
+    pub(crate) fn insert(&self, key: Key, who: impl FnOnce() -> Who) -> Result<(), TaskletError> {
+        match self.status(key) {
+            Status::Dead => Err(TaskletError::Dead(who())),
+            Status::Blocked => Err(TaskletError::Blocked(who())),
+            Status::Scheduled | Status::Current => Ok(()),
+            Status::Paused => {
+                self.core.borrow_mut().enqueue(key.index);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a tasklet out of the run queue.
+    pub(crate) fn remove(&self, key: Key, who: impl FnOnce() -> Who) -> Result<(), TaskletError> {
+        match self.status(key) {
+            Status::Blocked => Err(TaskletError::Blocked(who())),
+            Status::Current => Err(TaskletError::Current(who())),
+            Status::Dead | Status::Paused => Ok(()),
+            Status::Scheduled => {
+                self.core.borrow_mut().pause(key.index);
+                Ok(())
+            }
+        }
+    }
+
+    // The end of a tasklet.
+
+    /// Sends a panic that nobody holds a handle for to the innermost `run`, or to main, which runs next.
+    pub(crate) fn raise(&self, payload: Payload) {
+        let mut core = self.core.borrow_mut();
+        let target = core.runners.last().copied().unwrap_or(MAIN);
+        // Only one can be under way: whoever gets it runs before anyone else can panic.
+        core.raised = Some((target, payload));
+        match core.tasks[target as usize].state {
+            State::Queued(position) => core.rotate_to(position),
+            State::Parked(sequence) => {
+                core.unpark(Ticket { index: target, sequence }, Wake::Unparked);
+                core.enqueue_front(target);
+            }
+            State::Paused => core.enqueue_front(target),
+            State::Running | State::Starved => {
+                unreachable!("a tasklet that ends is not its own target")
+            }
+        }
+    }
+
+    /// Counts a panic that its holder never read.
+    pub(crate) fn panic_was_not_read(&self) {
+        self.core.borrow_mut().totals.unread_panics += 1;
+    }
+
+    // Run.
+
+    /// Runs until nothing can run and nothing outside can wake anyone.
+    pub(crate) fn run(&self) -> Summary {
+        if self.check().is_err() {
+            return Summary::default();
+        }
+        let (me, before) = {
+            let mut core = self.core.borrow_mut();
+            self.settle_in(&mut core);
+            (core.current, core.totals)
+        };
+        if self.core.borrow().has_work() {
+            {
+                let mut core = self.core.borrow_mut();
+                core.pause_current();
+                core.runners.push(me);
+            }
+            let _innermost = OnReturn(|| self.core.borrow_mut().leave_run(me));
+            self.leave();
+            self.raise_here();
+        }
+        self.core.borrow().summary(before)
+    }
+
+    /// Raises the panic that was sent to the tasklet that runs, and drops what jobs that never ran left.
+    fn raise_here(&self) {
+        let mut core = self.core.borrow_mut();
+        let me = core.current;
+        let raised = core.raised.take_if(|(target, _)| *target == me);
+        let leftovers = mem::take(&mut core.leftovers);
+        drop(core);
+        drop(leftovers);
+        if let Some((_, payload)) = raised {
+            resume_unwind(payload);
+        }
+    }
+
+    // The loop.
+
+    /// Runs the loop until main's turn.
+    #[cold]
+    #[inline(never)]
+    fn leave_main(&self) {
+        if self.uncovered.get() && thread_end::in_destructor() {
+            self.end();
+            return;
+        }
+        self.run_until_main();
+        if self.core.borrow().started > 0 {
+            self.mark();
+        }
+        self.raise_here();
+    }
+
+    /// Makes sure that the end of the thread is seen before any thread-local that exists now is gone.
+    fn mark(&self) {
+        let markers = self.markers.get();
+        self.uncovered.set(markers >= thread_end::MAX_MARKERS);
+        if !self.uncovered.get() {
+            self.markers.set(markers + 1);
+            thread_end::register(self.at_end);
+        }
+    }
+
+    fn run_until_main(&self) {
+        let mut core = self.core.borrow_mut();
+        loop {
+            if core.turns_left == 0 || core.queue.is_empty() {
+                drop(core);
+                self.look_outside();
+                core = self.core.borrow_mut();
+                continue;
+            }
+            let (index, mut context) = match core.next() {
+                Turn::Enter(index, context) => (index, context),
+                Turn::Main => return,
+                Turn::NoStack => continue,
+            };
+            drop(core);
+            let left = context.enter(&self.switch);
+            core = self.core.borrow_mut();
+            match left {
+                Left::Suspended => core.tasks[index as usize].body = Body::Suspended(context),
+                Left::Finished => core.finish(index, context),
+            }
+        }
+    }
+
+    /// Hears the news from outside, waiting for some if nobody can run.
+    #[cold]
+    fn look_outside(&self) {
+        let mut core = self.core.borrow_mut();
+        core.turns_left = TURNS;
+        if core.queue.is_empty() && core.feed_starved() {
+            return;
+        }
+        let (runnable, outside) = (!core.queue.is_empty(), core.outside > 0);
+        let quiet = core.timers.is_empty() && self.driver.borrow().is_none();
+        drop(core);
+        match (runnable, outside) {
+            (true, _) if quiet => {}
+            (true, _) => self.wait_outside(Some(Duration::ZERO)),
+            (false, true) => self.wait_outside(self.until_next_deadline()),
+            (false, false) => self.resolve(),
+        }
+    }
+
+    fn wait_outside(&self, timeout: Option<Duration>) {
+        let mut woken = mem::take(&mut *self.woken.borrow_mut());
+        let now = {
+            let mut driver = self.driver.borrow_mut();
+            let driver: &mut dyn Driver = match &mut *driver {
+                Some(driver) => &mut **driver,
+                None => &mut Idle,
+            };
+            match driver.wait(timeout, &mut woken) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    panic!("the driver can no longer wait for news from outside: {error}")
+                }
+                _ => driver.now(),
+            }
+        };
+        self.core.borrow_mut().hear(now, &woken);
+        woken.clear();
+        self.woken.replace(woken);
+    }
+
+    /// How long the driver may wait: until the next deadline, if there is one.
+    fn until_next_deadline(&self) -> Option<Duration> {
+        let next = self.core.borrow().timers.next_deadline()?;
+        Some(Duration::from_nanos(next.saturating_sub(self.now())))
+    }
+
+    /// Decides who goes on when nobody can and nothing outside can change that: someone who waits for a stack ends
+    /// without one; else the innermost `run` returns; else main goes on, unless it is blocked: then the one that made
+    /// way last is told, or main when that one has ended.
+    #[cold]
+    fn resolve(&self) {
+        let mut core = self.core.borrow_mut();
+        if let Some(index) = core.starved.pop_front() {
+            drop(core);
+            return self.end_without_stack(index);
+        }
+        if let Some(&runner) = core.runners.last() {
+            return core.enqueue(runner);
+        }
+        let State::Parked(sequence) = core.tasks[MAIN as usize].state else {
+            return core.enqueue(MAIN);
+        };
+        let wake = Wake::Deadlock(table::report(&core.tasks, core.now));
+        match core.last {
+            Last::Paused(key) if core.find(key).is_some_and(|task| task.state == State::Paused) => {
+                core.tasks[key.index as usize].wake = wake;
+                core.enqueue(key.index);
+            }
+            Last::Parked(ticket) if core.is_parked(ticket) => core.interrupt(ticket, wake),
+            Last::Paused(_) | Last::Parked(_) | Last::Ended => {
+                core.interrupt(Ticket { index: MAIN, sequence }, wake);
+            }
+        }
+    }
+
+    /// Ends one that never started, for no stack can be had and none will be freed.
+    fn end_without_stack(&self, index: u32) {
+        let mut core = self.core.borrow_mut();
+        let class = core.tasks[index as usize].class;
+        let Err(error) = core.stacks.check(class) else { return core.enqueue(index) };
+        let task = core.tasks.remove(index as usize);
+        core.totals.no_stack += 1;
+        core.last = Last::Ended;
+        let Body::Job(job) = task.body else {
+            unreachable!("only what never started lacks a stack")
+        };
+        drop(core);
+        job.refuse(JoinError::NoStack(error.into()));
+        self.core.borrow_mut().leftovers.push(job);
+    }
+
+    // Time.
+
+    /// The time, in nanoseconds of the scheduler's clock.
+    pub(crate) fn now(&self) -> u64 {
+        let now = self.clock();
+        self.core.borrow_mut().nanoseconds(now)
+    }
+
+    /// The driver's clock.
+    pub(crate) fn clock(&self) -> Instant {
+        self.driver.borrow().as_ref().map_or_else(Instant::now, |driver| driver.now())
+    }
+
+    /// `instant` in nanoseconds of the scheduler's clock.
+    pub(crate) fn nanoseconds(&self, instant: Instant) -> u64 {
+        // The epoch must not lie after the first instant that is asked about.
+        self.now();
+        self.core.borrow_mut().nanoseconds(instant)
+    }
+
+    pub(crate) fn install(&self, driver: Box<dyn Driver>) -> Result<(), AlreadyInstalled> {
+        let mut place = self.driver.borrow_mut();
+        if place.is_some() || self.ended.get() {
+            return Err(AlreadyInstalled);
+        }
+        *place = Some(driver);
+        Ok(())
+    }
+
+    // The end of the thread.
+
+    /// Leaks what is suspended, drops the rest, and refuses all waiting from now on.
+    pub(crate) fn end(&self) {
+        if self.ended.replace(true) {
+            return;
+        }
+        let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());
+        let driver = self.driver.borrow_mut().take();
+        let Core { tasks, stacks, started, leftovers, raised, .. } = core;
+        if started > 0 {
+            stacks.leak();
+        }
+        // Dropping a context leaks it. A closure that never started may panic, which must not reach the C library.
+        for (_, task) in tasks {
+            drop_quietly(task);
+        }
+        drop_quietly((leftovers, raised));
+        drop_quietly(driver);
+    }
+}
+
+/// Drops `value`; a panic of its destructor ends here, after its message was printed.
+fn drop_quietly<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        mem::forget(payload);
+    }
+}
+
+/// Calls its function when it goes, by any road.
+struct OnReturn<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnReturn<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,398 @@
+//! What a scheduler knows, and the steps that move a tasklet from one state to another.
+//!
+//! - Nothing here switches or runs code of the user: each step is done when it returns.
+//! - `parked` and `outside` count tasklets in the state `Parked`, and those of them that time or a socket can wake.
+
+use std::{collections::VecDeque, mem, panic::Location, rc::Rc, time::Instant};
+
+use slab::Slab;
+
+use crate::{
+    context::{self, Context},
+    run_queue::{Position, RunQueue},
+    scheduler::Payload,
+    stack::{SizeClass, StackPool},
+    table::{Body, Job, Key, MAIN, State, Task, Wake},
+    timer::{Fired, TimerKey, TimerQueue},
+    wake::{TaskletId, Ticket, Waiting},
+};
+
+/// Switches after which the loop looks outside although tasklets can run.
+pub(crate) const TURNS: u32 = 61;
+/// Runnable tasklets from which on it pays to load ahead, and how far ahead each part is loaded.
+const PREFETCH_FROM: usize = 512;
+const PREFETCH_TASK: usize = 16;
+const PREFETCH_STACK: usize = 8;
+
+/// What the scheduler knows.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) tasks: Slab<Task>,
+    pub(crate) queue: RunQueue,
+    pub(crate) timers: TimerQueue,
+    pub(crate) stacks: StackPool,
+    /// The tasklet that runs.
+    pub(crate) current: u32,
+    /// The number of the next tasklet, of the next wait and of the next channel.
+    pub(crate) next_id: u64,
+    pub(crate) next_sequence: u64,
+    pub(crate) next_channel: u32,
+    /// Switches left until the loop looks outside.
+    pub(crate) turns_left: u32,
+    /// Those in `run`, the innermost last.
+    pub(crate) runners: Vec<u32>,
+    /// Those whose turn came while no stack could be had, first come first.
+    pub(crate) starved: VecDeque<u32>,
+    /// Parked tasklets, and those of them that something outside can wake.
+    pub(crate) parked: usize,
+    pub(crate) outside: usize,
+    /// Tasklets that have a stack.
+    pub(crate) started: usize,
+    /// How the last one that ran made way.
+    pub(crate) last: Last,
+    /// A panic that nobody holds a handle for, and who is to have it.
+    pub(crate) raised: Option<(u32, Payload)>,
+    /// Jobs that never ran: their closures are the user's, so main or `run` drops them.
+    pub(crate) leftovers: Vec<Rc<dyn Job>>,
+    /// Kept for its memory, between two looks at the timers.
+    pub(crate) fired: Vec<Fired>,
+    /// The clock's zero, and the nanoseconds since then when it was last read.
+    pub(crate) epoch: Option<Instant>,
+    pub(crate) now: u64,
+    pub(crate) totals: Totals,
+}
+
+/// How a tasklet made way for the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Last {
+    Ended,
+    Parked(Ticket),
+    Paused(Key),
+}
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    Main,
+    Enter(u32, Context),
+    /// Of one that found no stack.
+    NoStack,
+}
+
+/// Counters that only grow.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Totals {
+    pub(crate) finished: usize,
+    pub(crate) no_stack: usize,
+    pub(crate) unread_panics: usize,
+}
+
+/// How [`run`](crate::run) ended: what it did and what it leaves behind.
+///
+/// ```
+/// pila_runtime::tasklet(|| ());
+/// let nobody_sends = pila_runtime::Channel::<()>::new();
+/// pila_runtime::tasklet(move || nobody_sends.receive());
+/// let summary = pila_runtime::run();
+/// assert_eq!((summary.finished, summary.blocked), (1, 1));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Tasklets that ended during the run.
+    pub finished: usize,
+    /// Tasklets that wait, and will for ever unless someone outside `run` wakes them.
+    pub blocked: usize,
+    /// Tasklets that were never inserted or have been removed from the run queue.
+    pub paused: usize,
+    /// Tasklets that ended without starting during the run, for no stack could be had.
+    pub no_stack: usize,
+    /// Panics during the run whose holders dropped them unread.
+    pub unread_panics: usize,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Summary { finished, blocked, paused, no_stack, unread_panics } = self;
+        write!(f, "{finished} finished, {blocked} still blocked, {paused} paused")?;
+        write!(f, ", {no_stack} without a stack, {unread_panics} unread panics")
+    }
+}
+
+impl Core {
+    pub(crate) const fn new() -> Core {
+        Core {
+            tasks: Slab::new(),
+            queue: RunQueue::new(),
+            timers: TimerQueue::new(),
+            stacks: StackPool::new(),
+            current: MAIN,
+            next_id: 1,
+            next_sequence: 0,
+            next_channel: 0,
+            turns_left: TURNS,
+            runners: Vec::new(),
+            starved: VecDeque::new(),
+            parked: 0,
+            outside: 0,
+            started: 0,
+            last: Last::Ended,
+            raised: None,
+            leftovers: Vec::new(),
+            fired: Vec::new(),
+            epoch: None,
+            now: 0,
+            totals: Totals { finished: 0, no_stack: 0, unread_panics: 0 },
+        }
+    }
+
+    #[cold]
+    pub(crate) fn add_main(&mut self) {
+        let index = self.tasks.insert(Task {
+            id: TaskletId::MAIN,
+            state: State::Running,
+            body: Body::Main,
+            wake: Wake::Unparked,
+            waiting: Waiting::Insert,
+            outside: false,
+            since: 0,
+            created: Location::caller(),
+            name: Some("main".into()),
+            class: SizeClass::DEFAULT,
+        });
+        debug_assert_eq!(index, MAIN as usize);
+    }
+
+    pub(crate) fn find(&self, key: Key) -> Option<&Task> {
+        self.tasks.get(key.index as usize).filter(|task| task.id == key.id)
+    }
+
+    pub(crate) fn current_key(&self) -> Key {
+        let id = self.tasks.get(self.current as usize).map_or(TaskletId::MAIN, |task| task.id);
+        Key { index: self.current, id }
+    }
+
+    // Moving tasklets.
+
+    #[inline]
+    pub(crate) fn enqueue(&mut self, index: u32) {
+        let position = self.queue.push_back(index);
+        self.tasks[index as usize].state = State::Queued(position);
+    }
+
+    #[inline]
+    pub(crate) fn enqueue_front(&mut self, index: u32) {
+        let position = self.queue.push_front(index);
+        self.tasks[index as usize].state = State::Queued(position);
+    }
+
+    #[inline]
+    pub(crate) fn enqueue_current(&mut self) {
+        self.enqueue(self.current);
+    }
+
+    pub(crate) fn pause_current(&mut self) {
+        let now = self.now;
+        let task = &mut self.tasks[self.current as usize];
+        (task.state, task.since) = (State::Paused, now);
+    }
+
+    /// Takes one that is scheduled out of wherever it waits for its turn.
+    pub(crate) fn pause(&mut self, index: u32) {
+        match self.tasks[index as usize].state {
+            State::Queued(position) => self.queue.remove(position),
+            _ => self.starved.retain(|&starved| starved != index),
+        }
+        self.tasks[index as usize].state = State::Paused;
+        if self.queue.needs_compacting() {
+            self.queue.compact(|index, position| set_position(&mut self.tasks, index, position));
+        }
+    }
+
+    pub(crate) fn rotate_to(&mut self, position: Position) {
+        self.queue
+            .rotate_to(position, |index, position| set_position(&mut self.tasks, index, position));
+    }
+
+    /// Whether the loop is due to look outside, counting this as a switch.
+    pub(crate) fn turn_is_over(&mut self) -> bool {
+        self.turns_left = self.turns_left.saturating_sub(1);
+        self.turns_left == 0
+    }
+
+    // Waiting.
+
+    #[inline]
+    pub(crate) fn park(
+        &mut self,
+        ticket: Ticket,
+        waiting: Waiting,
+        deadline: Option<u64>,
+    ) -> Option<TimerKey> {
+        let now = self.now;
+        let task = &mut self.tasks[ticket.index as usize];
+        assert!(task.state == State::Running, "a ticket serves the tasklet it was made for");
+        (task.state, task.waiting, task.since) = (State::Parked(ticket.sequence), waiting, now);
+        task.outside = waiting.on_outside() || deadline.is_some();
+        self.parked += 1;
+        self.outside += usize::from(task.outside);
+        self.last = Last::Parked(ticket);
+        deadline.map(|deadline| self.timers.insert(deadline, ticket))
+    }
+
+    #[inline]
+    pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
+        let task = self.tasks.get(ticket.index as usize);
+        task.is_some_and(|task| task.state == State::Parked(ticket.sequence))
+    }
+
+    /// Ends the wait of `ticket`; the caller puts the tasklet into the queue.
+    #[inline]
+    pub(crate) fn unpark(&mut self, ticket: Ticket, wake: Wake) -> bool {
+        if !self.is_parked(ticket) {
+            return false;
+        }
+        let task = &mut self.tasks[ticket.index as usize];
+        task.wake = wake;
+        self.parked -= 1;
+        self.outside -= usize::from(task.outside);
+        true
+    }
+
+    /// Ends the wait of `ticket` for another reason than what it waits for.
+    pub(crate) fn interrupt(&mut self, ticket: Ticket, wake: Wake) {
+        if self.unpark(ticket, wake) {
+            self.enqueue(ticket.index);
+        }
+    }
+
+    // The loop's steps.
+
+    /// Takes the next one out of the queue, which has one.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Turn {
+        self.turns_left -= 1;
+        let index = self.queue.pop_front().expect("the loop asks a queue that is not empty");
+        self.load_ahead();
+        let task = &mut self.tasks[index as usize];
+        task.state = State::Running;
+        self.current = index;
+        match mem::replace(&mut task.body, Body::Entered) {
+            Body::Suspended(context) => Turn::Enter(index, context),
+            Body::Job(job) => self.start(index, job),
+            Body::Main | Body::Entered => {
+                task.body = Body::Main;
+                Turn::Main
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn start(&mut self, index: u32, job: Rc<dyn Job>) -> Turn {
+        let task = &mut self.tasks[index as usize];
+        let Ok(stack) = self.stacks.take(task.class) else {
+            (task.state, task.body) = (State::Starved, Body::Job(job));
+            self.starved.push_back(index);
+            return Turn::NoStack;
+        };
+        self.started += 1;
+        Turn::Enter(index, Context::new(stack, move |entrance| job.run(entrance)))
+    }
+
+    /// Starts to load what the tasklets a few places behind the front are going to touch.
+    #[inline]
+    pub(crate) fn load_ahead(&self) {
+        if self.queue.len() < PREFETCH_FROM {
+            return;
+        }
+        if let Some(task) =
+            self.queue.peek(PREFETCH_TASK).and_then(|index| self.tasks.get(index as usize))
+        {
+            context::prefetch(task);
+        }
+        let soon = self.queue.peek(PREFETCH_STACK).and_then(|index| self.tasks.get(index as usize));
+        if let Some(Task { body: Body::Suspended(context), .. }) = soon {
+            context.prefetch();
+        }
+    }
+
+    /// Removes one that has finished and frees its stack.
+    #[inline]
+    pub(crate) fn finish(&mut self, index: u32, context: Context) {
+        // The stack goes back here, on the loop's stack: a tasklet cannot free the one it stands on.
+        self.stacks.give(context.finish());
+        self.tasks.remove(index as usize);
+        self.started -= 1;
+        self.totals.finished += 1;
+        self.last = Last::Ended;
+        if !self.starved.is_empty() {
+            self.feed_starved();
+        }
+    }
+
+    /// Gives the first that waits for a stack another turn, if there is a stack. True when it did.
+    pub(crate) fn feed_starved(&mut self) -> bool {
+        let Some(&index) = self.starved.front() else { return false };
+        if self.stacks.check(self.tasks[index as usize].class).is_err() {
+            return false;
+        }
+        self.starved.pop_front();
+        self.enqueue_front(index);
+        true
+    }
+
+    /// Wakes those the driver names, then those whose deadline is not after `now`.
+    pub(crate) fn hear(&mut self, now: Instant, woken: &[Ticket]) {
+        for &ticket in woken {
+            self.interrupt(ticket, Wake::Unparked);
+        }
+        self.now = self.nanoseconds(now);
+        let mut fired = mem::take(&mut self.fired);
+        self.timers.expire(self.now, &mut fired);
+        for Fired { ticket, .. } in fired.drain(..) {
+            self.interrupt(ticket, Wake::Deadline);
+        }
+        self.fired = fired;
+    }
+
+    pub(crate) fn nanoseconds(&mut self, instant: Instant) -> u64 {
+        let epoch = *self.epoch.get_or_insert(instant);
+        u64::try_from(instant.saturating_duration_since(epoch).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    // Run.
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.starved.is_empty() || self.outside > 0
+    }
+
+    /// Takes `me` off the list of runners. Those inside its run return from theirs when their turn comes.
+    pub(crate) fn leave_run(&mut self, me: u32) {
+        while let Some(runner) = self.runners.pop() {
+            if runner == me {
+                return;
+            }
+            if self.tasks[runner as usize].state == State::Paused {
+                self.enqueue(runner);
+            }
+        }
+    }
+
+    pub(crate) fn summary(&self, before: Totals) -> Summary {
+        let paused = |&&runner: &&u32| self.tasks[runner as usize].state == State::Paused;
+        let runners = self.runners.iter().filter(paused).count();
+        let scheduled = self.queue.len() + self.starved.len() + 1;
+        Summary {
+            finished: self.totals.finished.saturating_sub(before.finished),
+            blocked: self.parked,
+            // Saturating, for at the end of a thread there is not even the one that runs.
+            paused: self.tasks.len().saturating_sub(self.parked + scheduled + runners),
+            no_stack: self.totals.no_stack.saturating_sub(before.no_stack),
+            unread_panics: self.totals.unread_panics.saturating_sub(before.unread_panics),
+        }
+    }
+}
+
+fn set_position(tasks: &mut Slab<Task>, index: u32, position: Position) {
+    tasks[index as usize].state = State::Queued(position);
+}

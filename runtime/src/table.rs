@@ -1,0 +1,135 @@
+//! The table of tasklets: each one's state, and what to do at its turn.
+//!
+//! - Slot 0 is main's for as long as the table has anyone. A slot is reused; the [`TaskletId`] in it tells for whom.
+//! - A tasklet is in the run queue exactly when its state says `Queued`, with its position there.
+
+use std::{panic::Location, rc::Rc, sync::Arc};
+
+use slab::Slab;
+
+use crate::{
+    context::{Context, Entrance},
+    error::JoinError,
+    report::{Report, Waiter, Who},
+    run_queue::Position,
+    stack::SizeClass,
+    wake::{TaskletId, Waiting},
+};
+
+/// The slot of main.
+pub(crate) const MAIN: u32 = 0;
+
+/// A tasklet's slot and its number, which says whether the slot is still its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) id: TaskletId,
+}
+
+/// A tasklet.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: TaskletId,
+    pub(crate) state: State,
+    /// What the loop does at its turn.
+    pub(crate) body: Body,
+    /// How its last wait ended; taken by the wait when it goes on.
+    pub(crate) wake: Wake,
+    /// What it waits for while it is parked, and since when in nanoseconds of the scheduler's clock.
+    pub(crate) waiting: Waiting,
+    pub(crate) since: u64,
+    /// Whether something outside can end its wait.
+    pub(crate) outside: bool,
+    pub(crate) created: &'static Location<'static>,
+    pub(crate) name: Option<Arc<str>>,
+    /// The size of stack it gets when it starts.
+    pub(crate) class: SizeClass,
+}
+
+/// Where a tasklet is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// In the run queue.
+    Queued(Position),
+    /// It is the one that runs.
+    Running,
+    /// In the wait of this number.
+    Parked(u64),
+    /// In neither: it waits to be inserted, or in `run`.
+    Paused,
+    /// Its turn came while no stack could be had.
+    Starved,
+}
+
+/// What the loop does at a tasklet's turn.
+pub(crate) enum Body {
+    /// Returns to main, which has no stack but the thread's own.
+    Main,
+    /// Starts it on a new stack.
+    Job(Rc<dyn Job>),
+    /// Goes on where it left.
+    Suspended(Context),
+    /// It has been entered; the context is with the loop.
+    Entered,
+}
+
+/// What a tasklet was made to do.
+pub(crate) trait Job {
+    /// Does it, on the stack of its own that was just entered. Never unwinds.
+    fn run(self: Rc<Self>, entrance: Entrance<'_>);
+
+    /// Tells whoever joins that it will never run. Runs no code of the user.
+    fn refuse(&self, error: JoinError);
+}
+
+/// How a wait ended.
+#[derive(Debug)]
+pub(crate) enum Wake {
+    /// For what it waited for.
+    Unparked,
+    /// Its deadline passed.
+    Deadline,
+    /// Nothing could have ended it.
+    Deadlock(Report),
+}
+
+impl Task {
+    pub(crate) fn who(&self) -> Who {
+        Who { id: self.id, name: self.name.clone() }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Body::Main => "Main",
+            Body::Job(_) => "Job",
+            Body::Suspended(_) => "Suspended",
+            Body::Entered => "Entered",
+        })
+    }
+}
+
+/// Everyone in `tasks` that waits, at time `now`, by number.
+pub(crate) fn report(tasks: &Slab<Task>, now: u64) -> Report {
+    let mut waiters: Vec<Waiter> = tasks
+        .iter()
+        .filter_map(|(_, task)| {
+            let waiting = match task.state {
+                State::Parked(_) => task.waiting,
+                State::Paused => Waiting::Insert,
+                State::Queued(_) | State::Running | State::Starved => return None,
+            };
+            let since = std::time::Duration::from_nanos(now.saturating_sub(task.since));
+            Some(Waiter { who: task.who(), created: task.created, waiting, since })
+        })
+        .collect();
+    waiters.sort_unstable_by_key(|waiter| waiter.who.id);
+    Report { waiters: waiters.into() }
+}
+
+impl std::fmt::Debug for dyn Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}

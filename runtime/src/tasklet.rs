@@ -1,0 +1,512 @@
+//! Tasklets as their users see them: making them, holding them, joining them.
+//!
+//! - A tasklet belongs to its thread; a handle names it and owns nothing but, in [`Tasklet`], its result.
+//! - The closure and the result share one allocation, owned by the scheduler until the tasklet ends and by the
+//!   handle while there is one. Whoever lets go last drops the result; when that is the tasklet, on its own stack.
+//! - No panic leaves a tasklet's stack by unwinding: it is caught at the root and sent on.
+
+use std::{
+    cell::Cell,
+    fmt, io,
+    marker::PhantomData,
+    ops::Deref,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    rc::Rc,
+    sync::Arc,
+};
+
+use crate::{
+    context::Entrance,
+    current::with,
+    error::{Interrupt, JoinError, Panic, Refused, TaskletError},
+    report::Who,
+    scheduler::{Birth, Status},
+    stack::SizeClass,
+    state::Summary,
+    table::{Job, Key},
+    wake::{TaskletId, Ticket, Waiting},
+};
+
+/// Creates a tasklet that runs `f` and puts it at the tail of the run queue. Dropping what it returns detaches it.
+///
+/// Nothing runs until the caller waits or yields: [`run`], [`schedule`], [`Tasklet::join`], any blocking call. The
+/// tasklet takes a stack of 256 KiB, of which only touched pages count, when it first runs; [`Builder`] gives others.
+///
+/// Stackless: `tasklet(f)(args)`.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let sum = Rc::new(Cell::new(0));
+/// for i in 1..=100 {
+///     let sum = sum.clone();
+///     pila_runtime::tasklet(move || sum.set(sum.get() + i));
+/// }
+/// pila_runtime::run();
+/// assert_eq!(sum.get(), 5050);
+/// ```
+#[doc(alias = "spawn")]
+#[doc(alias = "go")]
+#[inline]
+#[track_caller]
+pub fn tasklet<F, T>(f: F) -> Tasklet<T>
+where
+    F: FnOnce() -> T + 'static,
+    T: 'static,
+{
+    Tasklet::create(f, SizeClass::DEFAULT, None, Birth::Queued)
+}
+
+/// Runs until no tasklet can run and nothing outside (time, a socket) can wake one. Says what it did and left.
+///
+/// May be called from main and from any tasklet; the innermost returns first. Whoever inserts a caller of `run` into the
+/// run queue ends that run when the caller's turn comes. Tasklets that are left blocked or paused live on, and a later
+/// `run` goes on with them.
+///
+/// Stackless: `stackless.run()`.
+///
+/// # Panics
+/// With the panic of a tasklet whose handle was dropped before it panicked. The other tasklets keep their places.
+///
+/// ```
+/// let channel = pila_runtime::Channel::new();
+/// let theirs = channel.clone();
+/// pila_runtime::tasklet(move || theirs.send("never received"));
+/// let summary = pila_runtime::run();
+/// assert_eq!(summary.blocked, 1);
+/// assert_eq!(channel.receive().unwrap(), "never received");
+/// ```
+pub fn run() -> Summary {
+    with(|scheduler| scheduler.run())
+}
+
+/// Lets every other tasklet in the run queue have a turn. Returns at once when there is none, or when the caller may
+/// not wait: it unwinds from a panic, or its thread is ending.
+///
+/// Stackless: `stackless.schedule()`.
+///
+/// ```
+/// pila_runtime::tasklet(|| println!("first"));
+/// pila_runtime::schedule();
+/// println!("second");
+/// ```
+#[doc(alias = "yield_now")]
+#[inline(always)]
+pub fn schedule() {
+    with(|scheduler| scheduler.schedule());
+}
+
+/// Leaves the run queue until someone [`insert`](Handle::insert)s the caller. Main alone goes on at once.
+///
+/// Stackless: `stackless.schedule_remove()`.
+///
+/// # Panics
+/// With the report of the deadlock, when the caller is the last that can run and main is blocked.
+///
+/// ```
+/// let sleeper = pila_runtime::tasklet(|| {
+///     pila_runtime::schedule_remove();
+///     "awake"
+/// });
+/// pila_runtime::run();
+/// assert!(sleeper.is_paused());
+/// sleeper.insert().unwrap();
+/// assert_eq!(sleeper.join().unwrap(), "awake");
+/// ```
+pub fn schedule_remove() {
+    with(|scheduler| scheduler.schedule_remove());
+}
+
+/// The tasklet that runs. On a thread's native stack that is main.
+///
+/// Stackless: `stackless.getcurrent()`.
+///
+/// ```
+/// assert!(pila_runtime::current().is_main());
+/// ```
+#[must_use]
+pub fn current() -> Handle {
+    let (key, name) = with(|scheduler| scheduler.current());
+    Handle { key, name, on_its_thread: PhantomData }
+}
+
+/// The main tasklet of this thread: whatever runs on the thread's native stack.
+///
+/// Stackless: `stackless.getmain()`.
+///
+/// ```
+/// assert_eq!(pila_runtime::main_tasklet().id().get(), 0);
+/// ```
+#[must_use]
+pub fn main_tasklet() -> Handle {
+    let key = Key { index: crate::table::MAIN, id: TaskletId::MAIN };
+    Handle { key, name: Some("main".into()), on_its_thread: PhantomData }
+}
+
+/// How many tasklets are in the run ring, the caller included. Those that are blocked or paused are not.
+///
+/// Stackless: `stackless.getruncount()`.
+///
+/// ```
+/// pila_runtime::tasklet(|| ());
+/// assert_eq!(pila_runtime::run_count(), 2);
+/// # pila_runtime::run();
+/// ```
+#[must_use]
+pub fn run_count() -> usize {
+    with(|scheduler| scheduler.run_count())
+}
+
+/// Names a tasklet of this thread, alive or not. Cheap to clone; keeps nothing alive.
+///
+/// ```
+/// let tasklet = pila_runtime::tasklet(|| ());
+/// let handle = (*tasklet).clone();
+/// assert!(handle.is_alive() && handle.is_scheduled());
+/// pila_runtime::run();
+/// assert!(!handle.is_alive());
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    key: Key,
+    name: Option<Arc<str>>,
+    /// A key means something on one thread only.
+    on_its_thread: PhantomData<*const ()>,
+}
+
+impl Handle {
+    /// Puts a paused tasklet at the tail of the run queue. One that is in it stays where it is.
+    ///
+    /// # Errors
+    /// [`TaskletError::Dead`] when it has ended, [`TaskletError::Blocked`] when it waits for something.
+    ///
+    /// ```
+    /// # use pila_runtime::Tasklet;
+    /// let tasklet = Tasklet::bind(|| 42);
+    /// tasklet.insert().unwrap();
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    /// ```
+    pub fn insert(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.insert(self.key, || self.who()))
+    }
+
+    /// Takes the tasklet out of the run queue: it is paused until inserted. One that is not in it stays as it is.
+    ///
+    /// # Errors
+    /// [`TaskletError::Blocked`] when it waits for something, [`TaskletError::Current`] when it is the caller.
+    ///
+    /// ```
+    /// let tasklet = pila_runtime::tasklet(|| ());
+    /// tasklet.remove().unwrap();
+    /// assert!(tasklet.is_paused());
+    /// assert_eq!(pila_runtime::run().paused, 1);
+    /// ```
+    pub fn remove(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.remove(self.key, || self.who()))
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.status() != Status::Dead
+    }
+
+    /// Whether it waits for something: a channel, a socket, time, another's end.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.status() == Status::Blocked
+    }
+
+    /// Whether it runs, is in the run queue, or is blocked: as in Stackless, everything alive but not paused.
+    #[must_use]
+    pub fn is_scheduled(&self) -> bool {
+        matches!(self.status(), Status::Scheduled | Status::Current | Status::Blocked)
+    }
+
+    /// Whether it is alive and waits to be inserted, or for its own `run` to end.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.status() == Status::Paused
+    }
+
+    /// Whether it is the caller.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.status() == Status::Current
+    }
+
+    /// Whether it is the thread's main tasklet.
+    #[must_use]
+    pub fn is_main(&self) -> bool {
+        self.key.id == TaskletId::MAIN
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> TaskletId {
+        self.key.id
+    }
+
+    /// The name it was given.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn status(&self) -> Status {
+        with(|scheduler| scheduler.status(self.key))
+    }
+
+    fn who(&self) -> Who {
+        Who { id: self.key.id, name: self.name.clone() }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut handle = f.debug_struct("Handle");
+        handle.field("id", &self.id()).field("name", &self.name()).field("status", &self.status());
+        handle.finish()
+    }
+}
+
+/// A tasklet whose result can be had. Dropping it detaches the tasklet, which runs on.
+///
+/// Dereferences to [`Handle`].
+pub struct Tasklet<T> {
+    handle: Handle,
+    outcome: Rc<dyn Outcome<T>>,
+}
+
+impl<T: 'static> Tasklet<T> {
+    /// Creates a tasklet that is paused: it is not in the run queue until [`insert`](Handle::insert)ed.
+    ///
+    /// Stackless: `tasklet().bind(f, args)`.
+    ///
+    /// ```
+    /// # use pila_runtime::Tasklet;
+    /// let tasklet = Tasklet::bind(|| ());
+    /// assert!(tasklet.is_paused());
+    /// assert_eq!(pila_runtime::run().finished, 0);
+    /// ```
+    #[track_caller]
+    pub fn bind<F: FnOnce() -> T + 'static>(f: F) -> Tasklet<T> {
+        Tasklet::create(f, SizeClass::DEFAULT, None, Birth::Paused)
+    }
+
+    #[inline]
+    #[track_caller]
+    fn create<F>(f: F, class: SizeClass, name: Option<Arc<str>>, birth: Birth) -> Tasklet<T>
+    where
+        F: FnOnce() -> T + 'static,
+    {
+        let created = Location::caller();
+        let packet = Rc::new(Packet { closure: Cell::new(Some(f)), slot: Slot::new() });
+        let job = packet.clone();
+        let key = with(|scheduler| scheduler.create(job, class, name.clone(), created, birth));
+        let key = key.unwrap_or_else(|_job| {
+            packet.slot.result.set(Some(Err(JoinError::Refused(Refused::ThreadEnded))));
+            Key { index: u32::MAX, id: TaskletId(u64::MAX) }
+        });
+        Tasklet { handle: Handle { key, name, on_its_thread: PhantomData }, outcome: packet }
+    }
+
+    /// Waits until the tasklet has ended and gives its result.
+    ///
+    /// # Errors
+    /// [`JoinError::Panicked`] with the panic that ended it; [`JoinError::Deadlock`] when nothing can ever end it;
+    /// [`JoinError::NoStack`] when it could not start; [`JoinError::Refused`] when the caller may not wait and the
+    /// tasklet has not ended.
+    ///
+    /// ```
+    /// let tasklet = pila_runtime::tasklet(|| 6 * 7);
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    ///
+    /// let tasklet = pila_runtime::tasklet(|| panic!("no way"));
+    /// assert_eq!(tasklet.join().unwrap_err().to_string(), "the tasklet panicked: no way");
+    /// ```
+    pub fn join(self) -> Result<T, JoinError> {
+        let slot = self.outcome.slot();
+        loop {
+            if let Some(result) = slot.result.take() {
+                return result;
+            }
+            with(|scheduler| {
+                let ticket = scheduler.begin().map_err(JoinError::Refused)?;
+                slot.joiner.set(Some(ticket));
+                match scheduler.wait(ticket, Waiting::Join(self.id()), None) {
+                    Ok(()) => Ok(()),
+                    Err(Interrupt::Deadlock(report)) => Err(JoinError::Deadlock(report)),
+                    Err(Interrupt::Refused(refused)) => Err(JoinError::Refused(refused)),
+                    Err(Interrupt::Deadline) => unreachable!("a join has no deadline"),
+                }
+            })?;
+        }
+    }
+}
+
+impl<T> Deref for Tasklet<T> {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl<T> fmt::Debug for Tasklet<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tasklet").field(&self.handle).finish()
+    }
+}
+
+impl<T> Drop for Tasklet<T> {
+    fn drop(&mut self) {
+        if let Some(Err(JoinError::Panicked(_))) = self.outcome.slot().result.take() {
+            with(|scheduler| scheduler.panic_was_not_read());
+        }
+    }
+}
+
+/// Makes tasklets with a name and a stack size of your choice, and says when there is no stack to be had.
+///
+/// ```
+/// let tasklet = pila_runtime::Builder::new()
+///     .name("deep")
+///     .stack_size(8 << 20)
+///     .tasklet(|| pila_runtime::current().name().map(str::to_owned))?;
+/// assert_eq!(tasklet.join().unwrap().as_deref(), Some("deep"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Default, Debug)]
+pub struct Builder {
+    name: Option<Arc<str>>,
+    stack_size: Option<usize>,
+}
+
+impl Builder {
+    /// A tasklet without a name and with a stack of 256 KiB.
+    #[must_use]
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Gives it a name, for messages.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Gives it a stack of at least `bytes`: the next power of two, 32 KiB or more. Only touched pages take memory.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: usize) -> Builder {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Creates the tasklet, as [`tasklet`] does.
+    ///
+    /// # Errors
+    /// When no stack could be had at this moment: the message says how many are in use, what the system refused and
+    /// which limit to raise. `InvalidInput` for a stack of over 1 TiB.
+    #[track_caller]
+    pub fn tasklet<F, T>(self, f: F) -> io::Result<Tasklet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        self.create(f, Birth::Queued)
+    }
+
+    /// Creates the tasklet paused, as [`Tasklet::bind`] does.
+    ///
+    /// # Errors
+    /// As [`Builder::tasklet`].
+    #[track_caller]
+    pub fn bind<F, T>(self, f: F) -> io::Result<Tasklet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        self.create(f, Birth::Paused)
+    }
+
+    #[track_caller]
+    fn create<F, T>(self, f: F, birth: Birth) -> io::Result<Tasklet<T>>
+    where
+        F: FnOnce() -> T + 'static,
+        T: 'static,
+    {
+        let class = with(|scheduler| scheduler.stack_class(self.stack_size))?;
+        Ok(Tasklet::create(f, class, self.name, birth))
+    }
+}
+
+/// A closure and a place for its result, in one allocation.
+struct Packet<F, T> {
+    /// Taken when the tasklet starts.
+    closure: Cell<Option<F>>,
+    slot: Slot<T>,
+}
+
+/// Where a tasklet leaves its result.
+struct Slot<T> {
+    /// Set when the tasklet ends, taken by whoever joins it.
+    result: Cell<Option<Result<T, JoinError>>>,
+    /// Wakes the one that joins it.
+    joiner: Cell<Option<Ticket>>,
+}
+
+impl<T> Slot<T> {
+    fn new() -> Slot<T> {
+        Slot { result: Cell::new(None), joiner: Cell::new(None) }
+    }
+
+    fn set(&self, result: Result<T, JoinError>) {
+        self.result.set(Some(result));
+        if let Some(joiner) = self.joiner.take() {
+            with(|scheduler| scheduler.unpark(joiner));
+        }
+    }
+}
+
+/// A packet of any closure, as its handle sees it.
+trait Outcome<T> {
+    fn slot(&self) -> &Slot<T>;
+}
+
+impl<F, T> Outcome<T> for Packet<F, T> {
+    fn slot(&self) -> &Slot<T> {
+        &self.slot
+    }
+}
+
+impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
+    fn run(self: Rc<Self>, entrance: Entrance<'_>) {
+        with(|scheduler| {
+            scheduler.switch().arrive(&entrance);
+            let closure = self.closure.take().expect("a tasklet starts once");
+            let result = catch_unwind(AssertUnwindSafe(closure));
+            let is_held = Rc::strong_count(&self) > 1;
+            let unheld_panic = match result {
+                Ok(value) => {
+                    self.slot.set(Ok(value));
+                    // A result that nobody holds is dropped here, on the tasklet's stack.
+                    catch_unwind(AssertUnwindSafe(|| drop(self))).err()
+                }
+                Err(payload) if is_held => {
+                    self.slot.set(Err(JoinError::Panicked(Panic::new(payload))));
+                    None
+                }
+                Err(payload) => Some(payload),
+            };
+            if let Some(payload) = unheld_panic {
+                scheduler.raise(payload);
+            }
+        });
+    }
+
+    fn refuse(&self, error: JoinError) {
+        self.slot.set(Err(error));
+    }
+}

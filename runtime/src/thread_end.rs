@@ -1,0 +1,118 @@
+//! The end of a thread, seen before any of its thread-locals is gone.
+//!
+//! - A suspended tasklet may hold a reference into a thread-local. It must never run again once a destructor of
+//!   thread-locals has begun, and such a destructor may call into the scheduler.
+//! - The C library runs these destructors in the reverse order of their registration, so a marker registered after a
+//!   tasklet last ran is destroyed before everything that tasklet can hold a reference into.
+//! - A registration cannot be taken back and costs some 40 bytes, so their number is bounded: past the bound,
+//!   [`in_destructor`] looks at the call stack instead (some microseconds).
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
+
+/// How many markers a thread registers before it looks at its call stack instead: 2.6 MB of them.
+pub(crate) const MAX_MARKERS: u32 = 65_536;
+
+/// Calls `ended` when the thread ends, before the destructor of any thread-local that is registered by now.
+pub(crate) fn register(ended: fn()) {
+    imp::register(ended);
+}
+
+/// Whether a destructor of a thread-local is running on this thread.
+pub(crate) fn in_destructor() -> bool {
+    imp::in_destructor()
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod imp {
+    use std::{ffi::c_int, ptr, sync::OnceLock};
+
+    use super::c_void;
+
+    unsafe extern "C" {
+        fn __cxa_thread_atexit_impl(
+            destructor: unsafe extern "C" fn(*mut c_void),
+            object: *mut c_void,
+            dso: *mut c_void,
+        ) -> c_int;
+        fn _Unwind_Backtrace(
+            frame: unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int,
+            argument: *mut c_void,
+        ) -> c_int;
+        fn _Unwind_GetIP(frame: *mut c_void) -> usize;
+        fn _Unwind_FindEnclosingFunction(address: *mut c_void) -> *mut c_void;
+        static __dso_handle: u8;
+    }
+
+    pub(super) fn register(ended: fn()) {
+        unsafe extern "C" fn call(ended: *mut c_void) {
+            // SAFETY: `register` made the pointer from a `fn()`.
+            let ended: fn() = unsafe { std::mem::transmute(ended) };
+            ended();
+        }
+        let dso = (&raw const __dso_handle).cast_mut().cast();
+        // SAFETY: `call` takes what it is given here, and does not unwind: the hook only leaks and drops, catching.
+        let failed = unsafe { __cxa_thread_atexit_impl(call, ended as *mut c_void, dso) };
+        assert_eq!(failed, 0, "out of memory: the C library could not note a thread's end");
+    }
+
+    pub(super) fn in_destructor() -> bool {
+        let mut found = false;
+        // SAFETY: `look` takes a frame and the `bool` it is given here.
+        unsafe { _Unwind_Backtrace(look, (&raw mut found).cast()) };
+        found
+    }
+
+    /// Notes whether a frame is the C library's caller of destructors.
+    unsafe extern "C" fn look(frame: *mut c_void, found: *mut c_void) -> c_int {
+        // SAFETY: the unwinder gives a live frame.
+        let address = unsafe { _Unwind_GetIP(frame) };
+        // SAFETY: any address may be asked about. A return address may lie past its function's end: ask for the call.
+        let function =
+            unsafe { _Unwind_FindEnclosingFunction(ptr::without_provenance_mut(address - 1)) };
+        if !function.is_null() && function.addr() == caller_of_destructors() {
+            // SAFETY: `in_destructor` passes a `bool` that outlives the walk.
+            unsafe { found.cast::<bool>().write(true) };
+        }
+        0
+    }
+
+    /// The C library's `__call_tls_dtors`, or 0 where it has none.
+    fn caller_of_destructors() -> usize {
+        static ADDRESS: OnceLock<usize> = OnceLock::new();
+        *ADDRESS.get_or_init(|| {
+            // SAFETY: the name is a C string; nothing is called through the address.
+            unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__call_tls_dtors".as_ptr()) }.addr()
+        })
+    }
+}
+
+/// Elsewhere std orders the destructors itself, one for each key: the marker is the one key of this file, registered
+/// when a thread first uses the scheduler. A thread-local that is made later and whose destructor runs the scheduler
+/// is seen too late there.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod imp {
+    use std::cell::Cell;
+
+    struct Marker(Cell<Option<fn()>>);
+
+    impl Drop for Marker {
+        fn drop(&mut self) {
+            if let Some(ended) = self.0.get() {
+                ended();
+            }
+        }
+    }
+
+    thread_local! {
+        static MARKER: Marker = const { Marker(Cell::new(None)) };
+    }
+
+    pub(super) fn register(ended: fn()) {
+        let _ = MARKER.try_with(|marker| marker.0.set(Some(ended)));
+    }
+
+    pub(super) fn in_destructor() -> bool {
+        MARKER.try_with(|_| ()).is_err()
+    }
+}
