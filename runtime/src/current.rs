@@ -18,7 +18,7 @@ thread_local! {
 }
 
 /// Calls `f` with the scheduler of the calling thread.
-#[inline]
+#[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Scheduler) -> R) -> R {
     SCHEDULER.with(|scheduler| f(scheduler))
 }

@@ -8,21 +8,20 @@
 //!
 //! A ring buffer of table indices: four bytes a tasklet, and looking ahead is an index.
 
-use std::collections::VecDeque;
-
 /// Where an entry is. Positions grow from front to back and never name two entries at one time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Position(i64);
+pub(crate) struct Position(u64);
 
 /// The run queue of one thread.
 #[derive(Debug)]
 pub(crate) struct RunQueue {
-    /// Table indices, front first, `HOLE` where one was removed.
-    entries: VecDeque<u32>,
-    /// The position of the front entry.
-    front: i64,
-    /// How many entries are not holes.
-    live: usize,
+    /// Table indices, `HOLE` where one was removed. An entry lies at its position modulo the length, a power of two.
+    slots: Vec<u32>,
+    /// The position of the front entry, and the one behind the back entry.
+    front: u64,
+    back: u64,
+    /// How many holes lie between them.
+    holes: usize,
 }
 
 const HOLE: u32 = u32::MAX;
@@ -30,70 +29,70 @@ const HOLE: u32 = u32::MAX;
 impl RunQueue {
     /// Holes that are tolerated before [`needs_compacting`](Self::needs_compacting).
     const SLACK: usize = 64;
+    /// Far enough from zero for a lifetime of entries at the front.
+    const MIDDLE: u64 = 1 << 63;
 
     pub(crate) const fn new() -> RunQueue {
-        RunQueue { entries: VecDeque::new(), front: 0, live: 0 }
+        RunQueue { slots: Vec::new(), front: Self::MIDDLE, back: Self::MIDDLE, holes: 0 }
     }
 
     /// Entries waiting for their turn.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.live
+        self.span() - self.holes
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.live == 0
+        self.front == self.back
     }
 
     /// Puts `index` at the tail: its turn comes after everyone else's.
     #[inline]
     pub(crate) fn push_back(&mut self, index: u32) -> Position {
-        self.entries.push_back(index);
-        self.live += 1;
-        Position(self.front + self.entries.len() as i64 - 1)
+        self.make_room();
+        let position = self.back;
+        self.back += 1;
+        *self.slot(position) = index;
+        Position(position)
     }
 
     /// Puts `index` at the front: its turn is next.
     #[inline]
     pub(crate) fn push_front(&mut self, index: u32) -> Position {
-        self.entries.push_front(index);
-        self.live += 1;
+        self.make_room();
         self.front -= 1;
+        *self.slot(self.front) = index;
         Position(self.front)
     }
 
     /// Takes the next one.
     #[inline]
     pub(crate) fn pop_front(&mut self) -> Option<u32> {
-        loop {
-            let index = self.entries.pop_front()?;
-            self.front += 1;
-            if index != HOLE {
-                self.live -= 1;
-                return Some(index);
-            }
+        if self.is_empty() {
+            return None;
         }
+        let index = *self.slot(self.front);
+        self.front += 1;
+        if self.holes > 0 {
+            self.trim();
+        }
+        Some(index)
     }
 
     /// The entry `ahead` places behind the front, if there is one there.
     #[inline]
     pub(crate) fn peek(&self, ahead: usize) -> Option<u32> {
-        self.entries.get(ahead).copied().filter(|&index| index != HOLE)
+        let index = self.slots[(self.front as usize).wrapping_add(ahead) & (self.slots.len() - 1)];
+        (ahead < self.span() && index != HOLE).then_some(index)
     }
 
     /// Takes out the entry at `position`.
     pub(crate) fn remove(&mut self, position: Position) {
-        let place = usize::try_from(position.0 - self.front).expect("the entry is in the queue");
-        self.entries[place] = HOLE;
-        self.live -= 1;
-        while self.entries.front() == Some(&HOLE) {
-            self.entries.pop_front();
-            self.front += 1;
-        }
-        while self.entries.back() == Some(&HOLE) {
-            self.entries.pop_back();
-        }
+        debug_assert!((self.front..self.back).contains(&position.0), "the entry is in the queue");
+        *self.slot(position.0) = HOLE;
+        self.holes += 1;
+        self.trim();
     }
 
     /// Turns the ring until the entry at `position` is at the front; `moved` is told where each entry that was passed
@@ -102,23 +101,67 @@ impl RunQueue {
         while self.front < position.0 {
             let index = self.pop_front().expect("the entry is in the queue");
             moved(index, self.push_back(index));
-            while self.entries.front() == Some(&HOLE) {
-                self.entries.pop_front();
-                self.front += 1;
-            }
         }
     }
 
     /// Whether holes have come to outnumber the entries.
     pub(crate) fn needs_compacting(&self) -> bool {
-        self.entries.len() > 2 * self.live + Self::SLACK
+        self.holes > self.len() + Self::SLACK
     }
 
     /// Closes the holes; `moved` is told where each entry is now.
     pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Position)) {
-        self.entries.retain(|&index| index != HOLE);
-        for (place, &index) in self.entries.iter().enumerate() {
-            moved(index, Position(self.front + place as i64));
+        let mut to = self.front;
+        for from in self.front..self.back {
+            let index = *self.slot(from);
+            if index != HOLE {
+                *self.slot(to) = index;
+                moved(index, Position(to));
+                to += 1;
+            }
+        }
+        (self.back, self.holes) = (to, 0);
+    }
+
+    /// Entries and holes.
+    #[inline]
+    fn span(&self) -> usize {
+        (self.back - self.front) as usize
+    }
+
+    #[inline]
+    fn slot(&mut self, position: u64) -> &mut u32 {
+        let place = position as usize & (self.slots.len() - 1);
+        &mut self.slots[place]
+    }
+
+    #[inline]
+    fn make_room(&mut self) {
+        if self.span() == self.slots.len() {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut slots = vec![HOLE; (self.slots.len() * 2).max(64)];
+        for position in self.front..self.back {
+            let place = position as usize & (slots.len() - 1);
+            slots[place] = *self.slot(position);
+        }
+        self.slots = slots;
+    }
+
+    /// Drops the holes at both ends.
+    #[cold]
+    fn trim(&mut self) {
+        while !self.is_empty() && *self.slot(self.front) == HOLE {
+            self.front += 1;
+            self.holes -= 1;
+        }
+        while !self.is_empty() && *self.slot(self.back - 1) == HOLE {
+            self.back -= 1;
+            self.holes -= 1;
         }
     }
 }
@@ -183,7 +226,7 @@ mod tests {
             }
         }
         assert_eq!(queue.len(), 1);
-        assert!(queue.entries.len() <= 2 + RunQueue::SLACK);
+        assert!(queue.holes <= 1 + RunQueue::SLACK);
         assert_eq!(drain(&mut queue), [999]);
     }
 

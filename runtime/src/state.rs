@@ -12,7 +12,7 @@ use crate::{
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     stack::{SizeClass, StackPool},
-    table::{Body, Job, Key, MAIN, State, Task, Wake},
+    table::{Job, Key, MAIN, State, Task, Wake},
     timer::{Fired, TimerKey, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
 };
@@ -151,7 +151,8 @@ impl Core {
         let index = self.tasks.insert(Task {
             id: TaskletId::MAIN,
             state: State::Running,
-            body: Body::Main,
+            context: None,
+            job: None,
             wake: Wake::Unparked,
             waiting: Waiting::Insert,
             outside: false,
@@ -277,21 +278,19 @@ impl Core {
         let task = &mut self.tasks[index as usize];
         task.state = State::Running;
         self.current = index;
-        match mem::replace(&mut task.body, Body::Entered) {
-            Body::Suspended(context) => Turn::Enter(index, context),
-            Body::Job(job) => self.start(index, job),
-            Body::Main | Body::Entered => {
-                task.body = Body::Main;
-                Turn::Main
-            }
+        match task.context.take() {
+            Some(context) => Turn::Enter(index, context),
+            None => self.start(index),
         }
     }
 
+    /// Gives one that has not started a stack. Main needs none.
     #[inline]
-    pub(crate) fn start(&mut self, index: u32, job: Rc<dyn Job>) -> Turn {
+    fn start(&mut self, index: u32) -> Turn {
         let task = &mut self.tasks[index as usize];
+        let Some(job) = task.job.take() else { return Turn::Main };
         let Ok(stack) = self.stacks.take(task.class) else {
-            (task.state, task.body) = (State::Starved, Body::Job(job));
+            (task.state, task.job) = (State::Starved, Some(job));
             self.starved.push_back(index);
             return Turn::NoStack;
         };
@@ -311,7 +310,7 @@ impl Core {
             context::prefetch(task);
         }
         let soon = self.queue.peek(PREFETCH_STACK).and_then(|index| self.tasks.get(index as usize));
-        if let Some(Task { body: Body::Suspended(context), .. }) = soon {
+        if let Some(Task { context: Some(context), .. }) = soon {
             context.prefetch();
         }
     }

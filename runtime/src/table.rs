@@ -31,8 +31,10 @@ pub(crate) struct Key {
 pub(crate) struct Task {
     pub(crate) id: TaskletId,
     pub(crate) state: State,
-    /// What the loop does at its turn.
-    pub(crate) body: Body,
+    /// Where it goes on at its turn. The loop has it while the tasklet runs; main and what never started have none.
+    pub(crate) context: Option<Context>,
+    /// What it does when it starts.
+    pub(crate) job: Option<Rc<dyn Job>>,
     /// How its last wait ended; taken by the wait when it goes on.
     pub(crate) wake: Wake,
     /// What it waits for while it is parked, and since when in nanoseconds of the scheduler's clock.
@@ -61,18 +63,6 @@ pub(crate) enum State {
     Starved,
 }
 
-/// What the loop does at a tasklet's turn.
-pub(crate) enum Body {
-    /// Returns to main, which has no stack but the thread's own.
-    Main,
-    /// Starts it on a new stack.
-    Job(Rc<dyn Job>),
-    /// Goes on where it left.
-    Suspended(Context),
-    /// It has been entered; the context is with the loop.
-    Entered,
-}
-
 /// What a tasklet was made to do.
 pub(crate) trait Job {
     /// Does it, on the stack of its own that was just entered. Never unwinds.
@@ -96,17 +86,6 @@ pub(crate) enum Wake {
 impl Task {
     pub(crate) fn who(&self) -> Who {
         Who { id: self.id, name: self.name.clone() }
-    }
-}
-
-impl std::fmt::Debug for Body {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Body::Main => "Main",
-            Body::Job(_) => "Job",
-            Body::Suspended(_) => "Suspended",
-            Body::Entered => "Entered",
-        })
     }
 }
 
