@@ -1,0 +1,164 @@
+//! What one poller last reported about one socket, and the tickets that wait for it to report more.
+//!
+//! - A clear bit is a promise: an event that sets it will follow. A set bit promises nothing, the call may
+//!   still say `WouldBlock`.
+//! - Only one thread writes a [`Readiness`], the one whose poller it belongs to, so a load and a store do
+//!   for an update.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use pila_runtime::park::Ticket;
+
+/// One half of what a socket does. Accepting is reading, connecting is writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Read => Ready::READ.0,
+            Self::Write => Ready::WRITE.0,
+        }
+    }
+}
+
+/// What one event says, as a set of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ready(u8);
+
+impl Ready {
+    pub(crate) const NOTHING: Self = Self(0);
+    pub(crate) const READ: Self = Self(1);
+    pub(crate) const WRITE: Self = Self(2);
+    /// A short read or write no longer proves that the next call would block: the end of the stream, an
+    /// error or urgent data stands behind it, or the poller cannot tell these apart from data.
+    pub(crate) const INEXACT: Self = Self(4);
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// `self` if `condition`, nothing otherwise.
+    pub(crate) const fn when(self, condition: bool) -> Self {
+        if condition { self } else { Self::NOTHING }
+    }
+
+    pub(crate) const fn has(self, direction: Direction) -> bool {
+        self.0 & direction.bit() != 0
+    }
+}
+
+/// The bits of one socket at one poller.
+#[derive(Debug)]
+pub(crate) struct Readiness(AtomicU8);
+
+impl Readiness {
+    pub(crate) const fn new(ready: Ready) -> Self {
+        Self(AtomicU8::new(ready.0))
+    }
+
+    pub(crate) fn is_ready(&self, direction: Direction) -> bool {
+        self.0.load(Ordering::Relaxed) & direction.bit() != 0
+    }
+
+    pub(crate) fn add(&self, ready: Ready) {
+        self.0.store(self.0.load(Ordering::Relaxed) | ready.0, Ordering::Relaxed);
+    }
+
+    /// The call said `WouldBlock`.
+    pub(crate) fn clear(&self, direction: Direction) {
+        self.0.store(self.0.load(Ordering::Relaxed) & !direction.bit(), Ordering::Relaxed);
+    }
+
+    /// The call did less than it was asked: the next one would say `WouldBlock`, if this is exact.
+    pub(crate) fn exhaust(&self, direction: Direction) {
+        if self.0.load(Ordering::Relaxed) & Ready::INEXACT.0 == 0 {
+            self.clear(direction);
+        }
+    }
+}
+
+/// The tickets that wait for one direction of one socket, in order of arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    /// The first to wait. Nearly always the only one, so that waiting allocates nothing.
+    first: Option<Ticket>,
+    /// Those behind it; empty while there is no first.
+    rest: Vec<Ticket>,
+}
+
+impl Waiters {
+    pub(crate) fn push(&mut self, ticket: Ticket) {
+        match self.first {
+            None => self.first = Some(ticket),
+            Some(_) => self.rest.push(ticket),
+        }
+    }
+
+    /// Forgets `ticket`, if it is still here.
+    pub(crate) fn remove(&mut self, ticket: Ticket) {
+        if self.first == Some(ticket) {
+            self.first = if self.rest.is_empty() { None } else { Some(self.rest.remove(0)) };
+        } else {
+            self.rest.retain(|&other| other != ticket);
+        }
+    }
+
+    /// Moves everyone to `woken`. All retry their call: how much one leaves for the next is not known.
+    pub(crate) fn drain(&mut self, woken: &mut Vec<Ticket>) {
+        woken.extend(self.first.take());
+        woken.append(&mut self.rest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pila_runtime::park;
+
+    use super::*;
+
+    #[test]
+    fn a_short_call_clears_its_own_direction_only() {
+        let readiness = Readiness::new(Ready::READ.and(Ready::WRITE));
+        readiness.exhaust(Direction::Read);
+        assert!(!readiness.is_ready(Direction::Read));
+        assert!(readiness.is_ready(Direction::Write));
+    }
+
+    #[test]
+    fn a_short_call_proves_nothing_after_a_hang_up() {
+        let readiness = Readiness::new(Ready::READ);
+        readiness.add(Ready::READ.and(Ready::INEXACT));
+        readiness.exhaust(Direction::Read);
+        assert!(readiness.is_ready(Direction::Read));
+        readiness.clear(Direction::Read);
+        assert!(!readiness.is_ready(Direction::Read));
+    }
+
+    #[test]
+    fn waiters_leave_in_order_of_arrival_or_when_they_want() {
+        let [first, second, third, fourth] = [(); 4].map(|()| park::begin().unwrap());
+        let mut waiters = Waiters::default();
+        for ticket in [first, second, third, fourth] {
+            waiters.push(ticket);
+        }
+        waiters.remove(third);
+        waiters.remove(first);
+        waiters.remove(first);
+        let mut woken = Vec::new();
+        waiters.drain(&mut woken);
+        assert_eq!(woken, [second, fourth]);
+        waiters.drain(&mut woken);
+        assert_eq!(woken.len(), 2);
+    }
+
+    #[test]
+    fn when_keeps_or_drops_the_bits() {
+        assert_eq!(Ready::READ.when(true), Ready::READ);
+        assert_eq!(Ready::READ.when(false), Ready::NOTHING);
+        assert!(!Ready::READ.has(Direction::Write));
+    }
+}

@@ -1,0 +1,317 @@
+//! One socket, and its registrations with the pollers of the threads that wait on it.
+//!
+//! - The call is tried first, unless the poller said that it would block: then the tasklet parks at once.
+//! - A socket is registered when it first has to wait, not when it is made: `connect` always waits, and a
+//!   connection that is served at once never needs to be.
+//! - The first thread that waits is at home: its bits are looked at before any lock. Other threads have
+//!   registrations of their own, found under a lock when they have to wait.
+//! - No descriptor leaves the source, closed or given away, before its registrations have ended.
+//!
+//! A call that succeeds at once costs its system call and two loads. A wait adds one lock; the first one
+//! adds an `epoll_ctl`, and closing another.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use pila_runtime::park::{self, Interrupt, Ticket, Waiting};
+
+use crate::poller::{Poller, Registration};
+use crate::readiness::{Direction, Readiness, Ready};
+
+/// What a tasklet waits to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Accept,
+    Connect,
+    Read,
+    Write,
+}
+
+impl Operation {
+    fn direction(self) -> Direction {
+        match self {
+            Self::Accept | Self::Read => Direction::Read,
+            Self::Connect | Self::Write => Direction::Write,
+        }
+    }
+
+    fn waiting(self, socket: RawFd) -> Waiting {
+        match self {
+            Self::Accept => Waiting::Accept(socket),
+            Self::Connect => Waiting::Connect(socket),
+            Self::Read => Waiting::Read(socket),
+            Self::Write => Waiting::Write(socket),
+        }
+    }
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Ready,
+    Deadline,
+}
+
+/// What the clones of a socket share, as they do in the kernel.
+#[derive(Debug, Default)]
+struct Settings {
+    /// How long a read may wait, in nanoseconds; 0 is for ever.
+    read_timeout: AtomicU64,
+    /// How long a write may wait, likewise.
+    write_timeout: AtomicU64,
+    /// Whether the user asked for `WouldBlock` instead of waiting.
+    nonblocking: AtomicBool,
+}
+
+impl Settings {
+    fn timeout(&self, direction: Direction) -> &AtomicU64 {
+        match direction {
+            Direction::Read => &self.read_timeout,
+            Direction::Write => &self.write_timeout,
+        }
+    }
+}
+
+/// A socket that parks its callers.
+#[derive(Debug)]
+pub(crate) struct Source<S: AsFd> {
+    /// The socket; `None` only while `into_inner` gives it away.
+    io: Option<S>,
+    /// The registration of the first thread that had to wait.
+    home: OnceLock<Arc<Registration>>,
+    /// Those of all others.
+    away: Mutex<Vec<Arc<Registration>>>,
+    /// Stands in until there is a home: remembers that a short call has emptied or filled the socket.
+    /// Losing an update between threads costs a call and no more.
+    early: Readiness,
+    /// Made when a setting first differs from its default, or when there is a clone to share it with.
+    settings: OnceLock<Arc<Settings>>,
+}
+
+impl<S: AsFd> Source<S> {
+    pub(crate) fn new(io: S) -> Self {
+        Self {
+            io: Some(io),
+            home: OnceLock::new(),
+            away: Mutex::default(),
+            early: Readiness::new(Ready::READ.and(Ready::WRITE)),
+            settings: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn io(&self) -> &S {
+        self.io.as_ref().expect("only into_inner takes it")
+    }
+
+    /// A source for `duplicate`, a second descriptor of the same socket, with the same settings.
+    pub(crate) fn share(&self, duplicate: S) -> Self {
+        let source = Self::new(duplicate);
+        source.settings.get_or_init(|| Arc::clone(self.settings()));
+        source
+    }
+
+    /// Gives up the socket, which no poller knows any more, and whether it is to be nonblocking.
+    pub(crate) fn into_inner(mut self) -> (S, bool) {
+        self.end_registrations();
+        (self.io.take().expect("only into_inner takes it"), self.is_nonblocking())
+    }
+
+    /// Makes `call`, which must never block, as often as it takes, waiting in between.
+    #[inline]
+    pub(crate) fn run<T>(
+        &self,
+        operation: Operation,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let hint = self.hint().is_ready(operation.direction());
+        if hint {
+            match call(self.io()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        self.run_waiting(operation, hint, call)
+    }
+
+    #[cold]
+    fn run_waiting<T>(
+        &self,
+        operation: Operation,
+        tried: bool,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.is_nonblocking() {
+            // Without a wait there is no harvest, so a clear bit would stay clear for ever.
+            return call(self.io());
+        }
+        let direction = operation.direction();
+        let away;
+        let registration = match self.home.get() {
+            Some(home) if home.is_here() => home,
+            _ => {
+                away = self.register()?;
+                &away
+            }
+        };
+        if tried {
+            registration.readiness().clear(direction);
+        }
+        let deadline = self.deadline(direction);
+        loop {
+            if !registration.readiness().is_ready(direction)
+                && self.wait(registration, operation, deadline)? == Ended::Deadline
+            {
+                // A busy thread may be past the deadline before it has seen what came in time.
+                return call(self.io());
+            }
+            match call(self.io()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    registration.readiness().clear(direction);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits once, for `operation` to be worth trying. For calls that are not made again, as `connect`.
+    pub(crate) fn wait_once(
+        &self,
+        operation: Operation,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ended> {
+        let registration = self.register()?;
+        if registration.readiness().is_ready(operation.direction()) {
+            return Ok(Ended::Ready);
+        }
+        self.wait(&registration, operation, deadline)
+    }
+
+    fn wait(
+        &self,
+        registration: &Registration,
+        operation: Operation,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ended> {
+        let direction = operation.direction();
+        let ticket = park::begin()?;
+        registration.enlist(direction, ticket);
+        let enlisted = Enlisted { registration, direction, ticket };
+        match park::wait(ticket, operation.waiting(self.as_raw_fd()), deadline) {
+            Ok(()) => {
+                // The poller took the ticket off its list when it woke us.
+                std::mem::forget(enlisted);
+                Ok(Ended::Ready)
+            }
+            Err(Interrupt::Deadline) => Ok(Ended::Deadline),
+            Err(interrupt) => Err(interrupt.into()),
+        }
+    }
+
+    /// A stream did less than it was asked: it is empty, or full. Saves the call that would only say so.
+    #[inline]
+    pub(crate) fn exhaust(&self, direction: Direction) {
+        match self.home.get() {
+            None => self.early.exhaust(direction),
+            Some(home) if home.is_here() => home.readiness().exhaust(direction),
+            Some(_) => {}
+        }
+    }
+
+    fn hint(&self) -> &Readiness {
+        self.home.get().map_or(&self.early, |home| home.readiness())
+    }
+
+    /// The calling thread's registration, made if need be.
+    fn register(&self) -> io::Result<Arc<Registration>> {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(here) = self.home.get().into_iter().chain(&*away).find(|at| at.is_here()) {
+            return Ok(Arc::clone(here));
+        }
+        let registration = Poller::here()?.register(self.as_fd())?;
+        if self.home.set(Arc::clone(&registration)).is_err() {
+            // Threads come and go, and a listener outlives them.
+            away.retain(|other| !other.is_stale());
+            away.push(Arc::clone(&registration));
+        }
+        Ok(registration)
+    }
+
+    fn end_registrations(&mut self) {
+        let away = self.away.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let (Some(io), home) = (&self.io, self.home.take()) else { return };
+        for registration in home.into_iter().chain(away.drain(..)) {
+            registration.end(io.as_fd());
+        }
+    }
+}
+
+/// The settings that std keeps in the kernel, where they mean nothing to calls that never block.
+impl<S: AsFd> Source<S> {
+    fn settings(&self) -> &Arc<Settings> {
+        self.settings.get_or_init(Arc::default)
+    }
+
+    /// Later calls in `direction` wait for no longer than `timeout`.
+    pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) {
+        if timeout.is_none() && self.settings.get().is_none() {
+            return;
+        }
+        let nanoseconds =
+            timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+        self.settings().timeout(direction).store(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn deadline(&self, direction: Direction) -> Option<Instant> {
+        let nanoseconds = self.settings.get()?.timeout(direction).load(Ordering::Relaxed);
+        match nanoseconds {
+            0 => None,
+            // A deadline that does not fit is never reached.
+            _ => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),
+        }
+    }
+
+    /// Later calls fail with `WouldBlock` instead of waiting, or wait again.
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
+        if nonblocking || self.settings.get().is_some() {
+            self.settings().nonblocking.store(nonblocking, Ordering::Relaxed);
+        }
+    }
+
+    fn is_nonblocking(&self) -> bool {
+        self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
+    }
+}
+
+impl<S: AsFd> AsFd for Source<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io().as_fd()
+    }
+}
+
+impl<S: AsFd> AsRawFd for Source<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<S: AsFd> Drop for Source<S> {
+    fn drop(&mut self) {
+        self.end_registrations();
+    }
+}
+
+/// A ticket on a waiters' list, taken off when its owner stops waiting in any way but being woken.
+struct Enlisted<'a> {
+    registration: &'a Registration,
+    direction: Direction,
+    ticket: Ticket,
+}
+
+impl Drop for Enlisted<'_> {
+    fn drop(&mut self) {
+        self.registration.withdraw(self.direction, self.ticket);
+    }
+}

@@ -1,0 +1,143 @@
+//! The calls that a socket makes, none of which ever blocks its thread.
+//!
+//! - Streams say so with every call (`MSG_DONTWAIT`), so nothing depends on a flag that the socket shares
+//!   with duplicates that std, or another process, may hold. Listeners have no such call and are made
+//!   nonblocking.
+//! - No call raises `SIGPIPE`.
+//! - One system call each.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::BorrowedFd;
+
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
+use socket2::{Domain, Socket, Type};
+
+// Apple's systems have no such flag; there std makes its sockets so that they never raise it.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::DONTWAIT;
+
+/// Receives into `buffer` what is there.
+#[inline]
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?.0)
+}
+
+/// Receives into `buffer` what is there, and leaves it there.
+pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
+}
+
+/// Receives into several buffers at once.
+pub(crate) fn receive_vectored(
+    socket: BorrowedFd<'_>,
+    buffers: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let mut control = RecvAncillaryBuffer::default();
+    let received = rustix::net::recvmsg(socket, buffers, &mut control, RecvFlags::DONTWAIT)?;
+    Ok(received.bytes)
+}
+
+/// Sends as much of `buffer` as there is room for.
+#[inline]
+pub(crate) fn send(socket: BorrowedFd<'_>, buffer: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, buffer, SEND)?)
+}
+
+/// Sends as much of several buffers as there is room for.
+pub(crate) fn send_vectored(socket: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut control = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(socket, buffers, &mut control, SEND)?)
+}
+
+/// Takes the next connection off the queue of `listener`.
+#[cfg(target_os = "linux")]
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    use rustix::io::Errno;
+    use rustix::net::SocketFlags;
+
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address) = loop {
+        match rustix::net::acceptfrom_with(listener, flags) {
+            // As in std, where accepting is never interrupted.
+            Err(Errno::INTR) => {}
+            done => break done?,
+        }
+    };
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    let address =
+        address.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "invalid argument"))?;
+    Ok((TcpStream::from(socket), address))
+}
+
+/// Takes the next connection off the queue of `listener`.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, address) = listener.accept()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, address))
+}
+
+/// A socket for streams to or from addresses like `address`, nonblocking and closed on exec.
+pub(crate) fn stream_socket(address: &SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(*address);
+    #[cfg(target_os = "linux")]
+    return Socket::new(domain, Type::STREAM.nonblocking(), None);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}
+
+/// Readies a stream that somebody else made for the calls above.
+pub(crate) fn adopt_stream(socket: &TcpStream) {
+    // Elsewhere than on Linux a send with `MSG_DONTWAIT` is known to block, and the flag has to be set.
+    if cfg!(not(target_os = "linux")) {
+        socket.set_nonblocking(true).expect("an open socket can be made nonblocking");
+    }
+}
+
+/// Readies a listener that somebody else made for `accept`.
+pub(crate) fn adopt_listener(socket: &TcpListener) {
+    socket.set_nonblocking(true).expect("an open socket can be made nonblocking");
+}
+
+/// Starts to connect; true when that is done already, and otherwise `socket` will become writable.
+pub(crate) fn connect(socket: &Socket, address: &SocketAddr) -> io::Result<bool> {
+    let in_progress = rustix::io::Errno::INPROGRESS.raw_os_error();
+    match socket.connect(&(*address).into()) {
+        Ok(()) => Ok(true),
+        // A signal does not stop the connecting.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(error) if error.raw_os_error() == Some(in_progress) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_blocking_socket_does_not_block() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let kind = |result: io::Result<usize>| result.unwrap_err().kind();
+        assert_eq!(kind(receive(client.as_fd(), &mut [0])), io::ErrorKind::WouldBlock);
+        assert_eq!(kind(peek(client.as_fd(), &mut [0])), io::ErrorKind::WouldBlock);
+        let mut byte = [0];
+        let buffers = &mut [IoSliceMut::new(&mut byte)];
+        assert_eq!(kind(receive_vectored(client.as_fd(), buffers)), io::ErrorKind::WouldBlock);
+        let much = vec![0; 1 << 20];
+        while send(client.as_fd(), &much).is_ok() {}
+        assert_eq!(kind(send(client.as_fd(), &much)), io::ErrorKind::WouldBlock);
+        let buffers = &[IoSlice::new(&much)];
+        assert_eq!(kind(send_vectored(client.as_fd(), buffers)), io::ErrorKind::WouldBlock);
+    }
+}
