@@ -1,26 +1,60 @@
-//! Rendezvous channels between the tasklets of one thread.
+//! Channels between the tasklets of one thread: rendezvous or buffered.
 //!
-//! - Senders and receivers never wait at the same time.
-//! - A value travels in the wait list: it is the channel's from the moment it is sent until the receiver takes it.
-//! - A waiter that wakes without having been served removes itself, so `balance` counts only live ones.
+//! - A value belongs to the channel from the moment it is sent until the receiver takes it: it travels in the line of
+//!   those who wait, or in the buffer, and is never lost.
+//! - Nobody waits to receive while there is a value to take, nor to send while there is someone or room to take it.
+//!   Only a [`Select`](crate::Select) may wait on both sides of one channel.
+//! - Who runs after an operation that did not have to wait is decided by `schedule_all` and the preference alone:
 //!
-//! Cost of a message: no allocation once the list has grown, two switches for a rendezvous in ping-pong.
+//! ```text
+//!                                    who waited goes      then runs
+//!   schedule_all                     to the tail          the caller's successor
+//!   the other side is preferred      next to the caller   who waited; the caller goes to the tail
+//!   otherwise                        to the tail          the caller
+//! ```
+//!
+//! A message costs no allocation once the lines have grown; a rendezvous in ping-pong is one switch.
 
-use std::{cell::RefCell, fmt, panic::Location, rc::Rc};
+use std::{
+    cell::RefCell, collections::VecDeque, error::Error, fmt, panic::Location, rc::Rc,
+    time::Duration,
+};
 
 use crate::{
-    current,
-    error::{Interrupt, ReceiveError, SendError, SendReason},
+    current::with,
+    error::{Interrupt, ReceiveError, Refused, SendError, SendReason, Thrown},
     scheduler::Scheduler,
-    wait_list::{Place, WaitList},
+    tasklet::Handle,
+    wait_list::{Left, Place, WaitList},
     wake::{ChannelId, Ticket, Waiting},
 };
 
-/// Where tasklets of one thread meet to hand values over. Clones share it.
+/// Which side of a channel runs on when the two meet: Stackless' −1, 0 and 1.
 ///
-/// There is no buffer: a sender waits for a receiver and a receiver for a sender. The receiver is preferred, as in
-/// Stackless by default: a sender that finds one waiting lets it run at once and goes to the tail of the run queue
-/// itself; a receiver that finds a sender waiting takes the value and runs on.
+/// ```
+/// use pila_runtime::{Channel, Preference};
+///
+/// let channel = Channel::<()>::new();
+/// assert_eq!(channel.preference(), Preference::Receiver);
+/// channel.set_preference(Preference::Sender);
+/// assert_eq!(channel.preference() as i32, 1);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Preference {
+    /// A receiver that was waiting runs at once; the sender goes to the tail of the run queue.
+    #[default]
+    Receiver = -1,
+    /// Whoever comes second runs on.
+    Neither = 0,
+    /// A sender that was waiting runs at once; the receiver goes to the tail.
+    Sender = 1,
+}
+
+/// Where tasklets of one thread hand values over. Clones share it.
+///
+/// A channel made by [`new`](Channel::new) has no buffer: a sender waits for a receiver and a receiver for a sender.
+///
+/// Stackless: `stackless.channel`.
 ///
 /// ```
 /// let channel = pila_runtime::Channel::new();
@@ -31,11 +65,7 @@ use crate::{
 ///     }
 ///     theirs.close();
 /// });
-/// let mut received = Vec::new();
-/// while let Ok(i) = channel.receive() {
-///     received.push(i);
-/// }
-/// assert_eq!(received, [0, 1, 2]);
+/// assert_eq!(channel.iter().collect::<Vec<_>>(), [0, 1, 2]);
 /// ```
 pub struct Channel<T> {
     shared: Rc<Shared<T>>,
@@ -48,86 +78,228 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// Who waits, each with the value it sends or a place for the one it receives.
-    line: WaitList<Option<T>>,
-    /// What those in line do.
-    side: Side,
+    /// Who waits to send, each with what it sends.
+    senders: WaitList<Option<Parcel<T>>>,
+    /// Who waits to receive, each with a place for what it gets.
+    receivers: WaitList<Option<Parcel<T>>>,
+    /// Values that nobody has taken yet, at most `capacity`.
+    buffer: VecDeque<Parcel<T>>,
+    capacity: usize,
+    preference: Preference,
+    schedule_all: bool,
     closing: bool,
 }
 
+/// What travels through a channel.
+pub(crate) enum Parcel<T> {
+    Value(T),
+    Error(Thrown),
+}
+
+/// What became of an operation that may not wait.
+pub(crate) enum Attempt<T, E> {
+    Done(T),
+    /// It would have to wait.
+    Blocked(E),
+    /// It can never succeed now.
+    Failed(E, Refusal),
+}
+
+/// Why an operation failed without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
-    Senders,
-    Receivers,
+pub(crate) enum Refusal {
+    Closed,
+    Refused(Refused),
+}
+
+/// How the one that waited and the caller go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HandOff {
+    /// The one that waited runs now.
+    Switch,
+    /// The caller goes behind everyone.
+    ScheduleAll,
+    /// The caller runs on.
+    Stay,
 }
 
 impl<T> Channel<T> {
-    /// A channel on which nobody waits.
+    /// A channel without a buffer, on which nobody waits.
     #[must_use]
     #[track_caller]
     pub fn new() -> Channel<T> {
-        let number = current::with(|scheduler| scheduler.next_channel());
-        let id = ChannelId { number, created: Location::caller() };
-        let state = State { line: WaitList::new(), side: Side::Senders, closing: false };
+        Channel::with_capacity(0)
+    }
+
+    /// A channel that keeps up to `capacity` values for which no receiver is there yet.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::with_capacity(2);
+    /// channel.send(1).unwrap();
+    /// channel.send(2).unwrap();
+    /// assert!(channel.try_send(3).is_err());
+    /// assert_eq!((channel.receive().unwrap(), channel.receive().unwrap()), (1, 2));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn with_capacity(capacity: usize) -> Channel<T> {
+        let id = ChannelId { number: with(Scheduler::next_channel), created: Location::caller() };
+        let state = State {
+            senders: WaitList::new(),
+            receivers: WaitList::new(),
+            buffer: VecDeque::new(),
+            capacity,
+            preference: Preference::default(),
+            schedule_all: false,
+            closing: false,
+        };
         Channel { shared: Rc::new(Shared { id, state: RefCell::new(state) }) }
     }
 
-    /// Gives `value` to a receiver, waiting for one if need be. A waiting receiver runs next.
+    /// Gives `value` to a receiver, waiting for one, or for room in the buffer, if need be. A waiting receiver runs next.
+    ///
+    /// Stackless: `channel.send(value)`.
     ///
     /// # Errors
     /// Gives the value back in [`SendError`] when the channel is closed, when nobody could ever receive it, or when
     /// the caller may not wait.
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        current::with(|scheduler| {
-            if let Err(refused) = scheduler.check() {
-                return Err(SendError { value, reason: SendReason::Refused(refused) });
-            }
-            let mut state = self.shared.state.borrow_mut();
-            if state.closing {
-                return Err(SendError { value, reason: SendReason::Closed });
-            }
-            while let Some((place, ticket)) = state.serve(Side::Receivers) {
-                if scheduler.hand_over(ticket) {
-                    *state.line.value(place) = Some(value);
-                    drop(state);
-                    scheduler.leave();
-                    return Ok(());
-                }
-            }
-            drop(state);
-            self.wait_to_send(scheduler, value)
-        })
+        with(|scheduler| self.send_parcel(scheduler, Parcel::Value(value), || None))
+            .map_err(SendError::from_parcel)
     }
 
-    /// Takes a value from a sender, waiting for one if need be. A waiting sender goes to the tail of the run queue.
+    /// As [`send`](Channel::send), but waits no longer than `timeout`.
     ///
     /// # Errors
-    /// [`ReceiveError::Closed`] when the channel is closed and no sender waits, [`ReceiveError::Deadlock`] when
+    /// As [`send`](Channel::send), and [`SendReason::Timeout`] when the time is up.
+    ///
+    /// ```
+    /// use pila_runtime::{Channel, SendReason};
+    ///
+    /// let error = Channel::new().send_timeout("late", std::time::Duration::from_millis(1)).unwrap_err();
+    /// assert!(matches!(error.reason, SendReason::Timeout));
+    /// assert_eq!(error.value, "late");
+    /// ```
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
+        with(|scheduler| {
+            let deadline = || Some(scheduler.deadline_in(timeout));
+            self.send_parcel(scheduler, Parcel::Value(value), deadline)
+        })
+        .map_err(SendError::from_parcel)
+    }
+
+    /// Gives `value` to a receiver that waits, or to the buffer. Never waits for either.
+    ///
+    /// # Errors
+    /// As [`send`](Channel::send), and [`SendReason::Timeout`] when it would have to wait.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::new();
+    /// assert_eq!(channel.try_send(1).unwrap_err().value, 1);
+    /// ```
+    pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
+        match with(|scheduler| self.offer(scheduler, Parcel::Value(value))) {
+            Attempt::Done(()) => Ok(()),
+            Attempt::Blocked(parcel) => Err((parcel, SendReason::Timeout)),
+            Attempt::Failed(parcel, refusal) => Err((parcel, refusal.into())),
+        }
+        .map_err(SendError::from_parcel)
+    }
+
+    /// Sends an error in place of a value: the receiver's call returns it as [`ReceiveError::Sent`].
+    ///
+    /// Stackless: `channel.send_exception(..)`, `channel.send_throw(..)`.
+    ///
+    /// # Errors
+    /// Why nobody took it, as [`send`](Channel::send).
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::<u32>::new();
+    /// let theirs = channel.clone();
+    /// pila_runtime::tasklet(move || theirs.send_error("no more numbers"));
+    /// assert_eq!(channel.receive().unwrap_err().to_string(), "no more numbers");
+    /// ```
+    pub fn send_error(
+        &self,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Result<(), SendReason> {
+        let parcel = Parcel::Error(Thrown::new(error.into()));
+        with(|scheduler| self.send_parcel(scheduler, parcel, || None)).map_err(|(_, reason)| reason)
+    }
+
+    /// Sends every value of `values` in turn and says how many were taken.
+    ///
+    /// Stackless: `channel.send_sequence(iterable)`.
+    ///
+    /// # Errors
+    /// Ends with the first value that nobody takes.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::new();
+    /// let theirs = channel.clone();
+    /// let sender = pila_runtime::tasklet(move || theirs.send_all(1..=3).unwrap());
+    /// assert_eq!((1..=3).map(|_| channel.receive().unwrap()).sum::<i32>(), 6);
+    /// assert_eq!(sender.join().unwrap(), 3);
+    /// ```
+    #[doc(alias = "send_sequence")]
+    pub fn send_all(&self, values: impl IntoIterator<Item = T>) -> Result<usize, SendError<T>> {
+        let mut sent = 0;
+        for value in values {
+            self.send(value)?;
+            sent += 1;
+        }
+        Ok(sent)
+    }
+
+    /// Takes a value from the buffer or a sender, waiting for one if need be.
+    ///
+    /// Stackless: `channel.receive()`.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Closed`] when the channel is closed and has nothing left, [`ReceiveError::Deadlock`] when
     /// nobody could ever send, [`ReceiveError::Refused`] when the caller may not wait.
     #[inline]
     pub fn receive(&self) -> Result<T, ReceiveError> {
-        current::with(|scheduler| {
-            scheduler.check().map_err(ReceiveError::Refused)?;
-            let mut state = self.shared.state.borrow_mut();
-            while let Some((place, ticket)) = state.serve(Side::Senders) {
-                if scheduler.unpark(ticket) {
-                    return Ok(state
-                        .line
-                        .value(place)
-                        .take()
-                        .expect("a sender in line has its value"));
-                }
-            }
-            if state.closing {
-                return Err(ReceiveError::Closed);
-            }
-            drop(state);
-            self.wait_to_receive(scheduler)
-        })
+        with(|scheduler| self.receive_parcel(scheduler, || None))
     }
 
-    /// The number of senders that wait, or minus the number of receivers that wait.
+    /// As [`receive`](Channel::receive), but waits no longer than `timeout`.
+    ///
+    /// # Errors
+    /// As [`receive`](Channel::receive), and [`ReceiveError::Timeout`] when the time is up.
+    ///
+    /// ```
+    /// use pila_runtime::{Channel, ReceiveError};
+    ///
+    /// let nothing = Channel::<()>::new().receive_timeout(std::time::Duration::from_millis(1));
+    /// assert!(matches!(nothing, Err(ReceiveError::Timeout)));
+    /// ```
+    pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
+        with(|scheduler| self.receive_parcel(scheduler, || Some(scheduler.deadline_in(timeout))))
+    }
+
+    /// Takes a value from the buffer or from a sender that waits. Never waits for one.
+    ///
+    /// # Errors
+    /// As [`receive`](Channel::receive), and [`ReceiveError::Timeout`] when it would have to wait.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::with_capacity(1);
+    /// assert!(channel.try_receive().is_err());
+    /// channel.send(1).unwrap();
+    /// assert_eq!(channel.try_receive().unwrap(), 1);
+    /// ```
+    pub fn try_receive(&self) -> Result<T, ReceiveError> {
+        match with(|scheduler| self.take(scheduler)) {
+            Attempt::Done(parcel) => parcel.open(),
+            Attempt::Blocked(()) => Err(ReceiveError::Timeout),
+            Attempt::Failed((), refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// The number of values that can be received without waiting, from senders and the buffer, or minus the number of
+    /// receivers that wait.
     ///
     /// ```
     /// let channel = pila_runtime::Channel::<()>::new();
@@ -139,15 +311,64 @@ impl<T> Channel<T> {
     #[must_use]
     pub fn balance(&self) -> isize {
         let state = self.shared.state.borrow();
-        let waiting = isize::try_from(state.line.len()).expect("waiters fit in memory");
-        match state.side {
-            Side::Senders => waiting,
-            Side::Receivers => -waiting,
-        }
+        let [senders, receivers] = with(|scheduler| {
+            let live = |ticket: &Ticket| scheduler.is_parked(*ticket);
+            [
+                state.senders.tickets().filter(live).count(),
+                state.receivers.tickets().filter(live).count(),
+            ]
+        });
+        (senders + state.buffer.len()) as isize - receivers as isize
     }
 
-    /// Closes the channel: receivers that wait get [`ReceiveError::Closed`], and so do later ones once no sender waits;
-    /// later senders get their value back. Senders that wait can still be received from.
+    /// Those who wait, first come first: senders if there are any, else receivers.
+    ///
+    /// Stackless: walking `channel.queue`.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::new();
+    /// let theirs = channel.clone();
+    /// let sender = pila_runtime::tasklet(move || theirs.send(()));
+    /// pila_runtime::run();
+    /// assert_eq!(channel.waiters()[0].id(), sender.id());
+    /// ```
+    #[must_use]
+    pub fn waiters(&self) -> Vec<Handle> {
+        let state = self.shared.state.borrow();
+        let senders: Vec<Handle> = state.senders.tickets().filter_map(Handle::of_waiter).collect();
+        if !senders.is_empty() {
+            return senders;
+        }
+        state.receivers.tickets().filter_map(Handle::of_waiter).collect()
+    }
+
+    /// Which side runs on when two meet.
+    #[must_use]
+    pub fn preference(&self) -> Preference {
+        self.shared.state.borrow().preference
+    }
+
+    /// Sets which side runs on when two meet.
+    pub fn set_preference(&self, preference: Preference) {
+        self.shared.state.borrow_mut().preference = preference;
+    }
+
+    /// Whether everyone in the run queue runs before the caller of an operation goes on.
+    #[must_use]
+    pub fn schedule_all(&self) -> bool {
+        self.shared.state.borrow().schedule_all
+    }
+
+    /// With `true`, every operation that finds someone waiting lets everyone in the run queue run, whatever the
+    /// preference.
+    pub fn set_schedule_all(&self, schedule_all: bool) {
+        self.shared.state.borrow_mut().schedule_all = schedule_all;
+    }
+
+    /// Closes the channel: receivers that wait get [`ReceiveError::Closed`], and so do later ones once nothing is left
+    /// to take; later senders get their value back. Senders that wait can still be received from.
+    ///
+    /// Stackless: `channel.close()`, which wakes nobody.
     ///
     /// ```
     /// let channel = pila_runtime::Channel::<()>::new();
@@ -160,11 +381,23 @@ impl<T> Channel<T> {
     pub fn close(&self) {
         let mut state = self.shared.state.borrow_mut();
         state.closing = true;
-        current::with(|scheduler| {
-            while let Some((_, ticket)) = state.serve(Side::Receivers) {
-                scheduler.unpark(ticket);
-            }
-        });
+        with(
+            |scheduler| {
+                while state.receivers.serve(|ticket| scheduler.unpark(ticket)).is_some() {}
+            },
+        );
+    }
+
+    /// Opens a closed channel again.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::with_capacity(1);
+    /// channel.close();
+    /// channel.open();
+    /// assert!(channel.send(1).is_ok());
+    /// ```
+    pub fn open(&self) {
+        self.shared.state.borrow_mut().closing = false;
     }
 
     /// Whether it was closed.
@@ -173,91 +406,320 @@ impl<T> Channel<T> {
         self.shared.state.borrow().closing
     }
 
-    /// Whether it was closed and nobody waits on it any more.
+    /// Whether it was closed and has nothing left to take.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        let state = self.shared.state.borrow();
-        state.closing && state.line.len() == 0
+        self.is_closing() && self.balance() == 0
+    }
+
+    /// Receives until the channel is closed and empty.
+    ///
+    /// # Panics
+    /// Its `next` panics with the report on a deadlock, and with an error that was sent or thrown.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::with_capacity(3);
+    /// channel.send_all([1, 2, 3]).unwrap();
+    /// channel.close();
+    /// assert_eq!(channel.iter().sum::<i32>(), 6);
+    /// ```
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { channel: self }
     }
 
     #[inline]
-    fn wait_to_send(&self, scheduler: &Scheduler, value: T) -> Result<(), SendError<T>> {
+    fn send_parcel(
+        &self,
+        scheduler: &Scheduler,
+        parcel: Parcel<T>,
+        deadline: impl FnOnce() -> Option<u64>,
+    ) -> Result<(), (Parcel<T>, SendReason)> {
+        let parcel = match self.offer(scheduler, parcel) {
+            Attempt::Done(()) => return Ok(()),
+            Attempt::Blocked(parcel) => parcel,
+            Attempt::Failed(parcel, refusal) => return Err((parcel, refusal.into())),
+        };
         let ticket = match scheduler.begin() {
             Ok(ticket) => ticket,
-            Err(refused) => return Err(SendError { value, reason: SendReason::Refused(refused) }),
+            Err(refused) => return Err((parcel, SendReason::Refused(refused))),
         };
-        let seat = self.sit(Side::Senders, ticket, Some(value));
-        let woken = scheduler.wait(ticket, Waiting::Send(self.shared.id), None);
-        let reason = match (seat.leave(), woken) {
-            (None, _) => return Ok(()),
-            (Some(value), Err(interrupt)) => (value, interrupt),
-            (Some(_), Ok(())) => unreachable!("whoever wakes a sender takes its value"),
+        let deadline = deadline();
+        let seat = self.wait_with(ticket, parcel);
+        let woken = scheduler.wait(ticket, Waiting::Send(self.shared.id), deadline);
+        let Some(parcel) = seat.leave().value else {
+            return Ok(());
         };
-        let (value, interrupt) = reason;
-        let reason = match interrupt {
-            Interrupt::Deadlock(report) => SendReason::Deadlock(report),
-            Interrupt::Refused(refused) => SendReason::Refused(refused),
-            Interrupt::Deadline => unreachable!("a send has no deadline"),
-        };
-        Err(SendError { value, reason })
+        Err((parcel, woken.expect_err("whoever wakes a sender takes its value").into()))
     }
 
     #[inline]
-    fn wait_to_receive(&self, scheduler: &Scheduler) -> Result<T, ReceiveError> {
+    fn receive_parcel(
+        &self,
+        scheduler: &Scheduler,
+        deadline: impl FnOnce() -> Option<u64>,
+    ) -> Result<T, ReceiveError> {
+        match self.take(scheduler) {
+            Attempt::Done(parcel) => return parcel.open(),
+            Attempt::Blocked(()) => {}
+            Attempt::Failed((), refusal) => return Err(refusal.into()),
+        }
         let ticket = scheduler.begin().map_err(ReceiveError::Refused)?;
-        let seat = self.sit(Side::Receivers, ticket, None);
-        let woken = scheduler.wait(ticket, Waiting::Receive(self.shared.id), None);
-        match (seat.leave(), woken) {
-            (Some(value), _) => Ok(value),
+        let deadline = deadline();
+        let seat = self.wait_for_parcel(ticket);
+        let woken = scheduler.wait(ticket, Waiting::Receive(self.shared.id), deadline);
+        match (seat.leave().value, woken) {
+            (Some(parcel), _) => parcel.open(),
+            (None, Err(interrupt)) => Err(interrupt.into()),
             // Only `close` serves a receiver with nothing.
             (None, Ok(())) => Err(ReceiveError::Closed),
-            (None, Err(Interrupt::Deadlock(report))) => Err(ReceiveError::Deadlock(report)),
-            (None, Err(Interrupt::Refused(refused))) => Err(ReceiveError::Refused(refused)),
-            (None, Err(Interrupt::Deadline)) => unreachable!("a receive has no deadline"),
         }
     }
 
+    /// Sends without waiting, if that is possible. May switch once it has.
     #[inline]
-    fn sit(&self, side: Side, ticket: Ticket, value: Option<T>) -> Seat<'_, T> {
-        let mut state = self.shared.state.borrow_mut();
-        debug_assert!(
-            state.side == side || state.line.len() == 0,
-            "the two sides never wait together"
-        );
-        state.side = side;
-        Seat { channel: &self.shared, place: Some(state.line.push(ticket, value)) }
+    pub(crate) fn offer(&self, scheduler: &Scheduler, parcel: Parcel<T>) -> Attempt<(), Parcel<T>> {
+        if let Err(refused) = scheduler.check() {
+            return Attempt::Failed(parcel, Refusal::Refused(refused));
+        }
+        let mut guard = self.shared.state.borrow_mut();
+        let state = &mut *guard;
+        let hand_off = state.hand_off(Preference::Receiver);
+        if let Err(refused) = hand_off.check(scheduler, &state.receivers) {
+            return Attempt::Failed(parcel, Refusal::Refused(refused));
+        }
+        if let Some(place) = hand_off.serve(scheduler, &mut state.receivers) {
+            *state.receivers.value(place) = Some(parcel);
+            drop(guard);
+            hand_off.leave(scheduler);
+            return Attempt::Done(());
+        }
+        if !state.closing && state.buffer.len() < state.capacity {
+            state.buffer.push_back(parcel);
+            return Attempt::Done(());
+        }
+        match (state.closing, scheduler.may_block()) {
+            (false, _) => Attempt::Blocked(parcel),
+            (true, Ok(())) => Attempt::Failed(parcel, Refusal::Closed),
+            (true, Err(refused)) => Attempt::Failed(parcel, Refusal::Refused(refused)),
+        }
+    }
+
+    /// Receives without waiting, if that is possible. May switch once it has.
+    #[inline]
+    pub(crate) fn take(&self, scheduler: &Scheduler) -> Attempt<Parcel<T>, ()> {
+        if let Err(refused) = scheduler.check() {
+            return Attempt::Failed((), Refusal::Refused(refused));
+        }
+        let mut guard = self.shared.state.borrow_mut();
+        let state = &mut *guard;
+        let hand_off = state.hand_off(Preference::Sender);
+        if let Err(refused) = hand_off.check(scheduler, &state.senders) {
+            return Attempt::Failed((), Refusal::Refused(refused));
+        }
+        if let Some(place) = hand_off.serve(scheduler, &mut state.senders) {
+            let sent =
+                state.senders.value(place).take().expect("a sender in line has what it sends");
+            // The sender's value goes behind those that are there.
+            state.buffer.push_back(sent);
+            let parcel = state.buffer.pop_front().expect("one was just put in");
+            drop(guard);
+            // It must not be lost should the switch unwind: but then there is nobody left to have it.
+            hand_off.leave(scheduler);
+            return Attempt::Done(parcel);
+        }
+        if let Some(parcel) = state.buffer.pop_front() {
+            return Attempt::Done(parcel);
+        }
+        match (state.closing, scheduler.may_block()) {
+            (false, _) => Attempt::Blocked(()),
+            (true, Ok(())) => Attempt::Failed((), Refusal::Closed),
+            (true, Err(refused)) => Attempt::Failed((), Refusal::Refused(refused)),
+        }
+    }
+
+    /// Joins the senders' line.
+    #[inline]
+    pub(crate) fn wait_with(&self, ticket: Ticket, parcel: Parcel<T>) -> Seat<'_, T> {
+        let place = self.shared.state.borrow_mut().senders.push(ticket, Some(parcel));
+        Seat { channel: &self.shared, side: Side::Senders, place: Some(place) }
+    }
+
+    /// Joins the receivers' line.
+    #[inline]
+    pub(crate) fn wait_for_parcel(&self, ticket: Ticket) -> Seat<'_, T> {
+        let place = self.shared.state.borrow_mut().receivers.push(ticket, None);
+        Seat { channel: &self.shared, side: Side::Receivers, place: Some(place) }
     }
 }
 
 impl<T> State<T> {
-    /// The first in line, if those in line are on `side`.
+    /// What happens when an operation finds someone waiting on the side that `other` stands for.
     #[inline]
-    fn serve(&mut self, side: Side) -> Option<(Place, Ticket)> {
-        if self.side == side { self.line.serve() } else { None }
+    fn hand_off(&self, other: Preference) -> HandOff {
+        if self.schedule_all {
+            HandOff::ScheduleAll
+        } else if self.preference == other {
+            HandOff::Switch
+        } else {
+            HandOff::Stay
+        }
     }
 }
 
+impl HandOff {
+    /// Whether the caller may do what this entails, if there is someone in `line`.
+    #[inline]
+    fn check<V>(self, scheduler: &Scheduler, line: &WaitList<V>) -> Result<(), Refused> {
+        if self == HandOff::Stay || !scheduler.is_forbidden_to_switch() {
+            return Ok(());
+        }
+        match line.tickets().any(|ticket| scheduler.is_parked(ticket)) {
+            true => scheduler.check_switch(),
+            false => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn serve<V>(self, scheduler: &Scheduler, line: &mut WaitList<V>) -> Option<Place> {
+        line.serve(|ticket| match self {
+            HandOff::Switch => scheduler.hand_over(ticket),
+            HandOff::ScheduleAll => scheduler.schedule_all(ticket),
+            HandOff::Stay => scheduler.unpark(ticket),
+        })
+    }
+
+    #[inline(always)]
+    fn leave(self, scheduler: &Scheduler) {
+        if self != HandOff::Stay {
+            scheduler.leave();
+        }
+    }
+}
+
+impl<T> Parcel<T> {
+    /// What the receiver's call gives.
+    #[inline]
+    pub(crate) fn open(self) -> Result<T, ReceiveError> {
+        match self {
+            Parcel::Value(value) => Ok(value),
+            Parcel::Error(error) => Err(ReceiveError::Sent(error)),
+        }
+    }
+}
+
+impl<T> SendError<T> {
+    #[inline]
+    pub(crate) fn from_parcel((parcel, reason): (Parcel<T>, SendReason)) -> SendError<T> {
+        let Parcel::Value(value) = parcel else { unreachable!("a value comes back as it went") };
+        SendError { value, reason }
+    }
+}
+
+impl From<Refusal> for SendReason {
+    fn from(refusal: Refusal) -> SendReason {
+        match refusal {
+            Refusal::Closed => SendReason::Closed,
+            Refusal::Refused(refused) => SendReason::Refused(refused),
+        }
+    }
+}
+
+impl From<Interrupt> for SendReason {
+    fn from(interrupt: Interrupt) -> SendReason {
+        match interrupt {
+            Interrupt::Deadline => SendReason::Timeout,
+            Interrupt::Deadlock(report) => SendReason::Deadlock(report),
+            Interrupt::Refused(refused) => SendReason::Refused(refused),
+            Interrupt::Thrown(error) => SendReason::Thrown(error),
+        }
+    }
+}
+
+impl From<Refusal> for ReceiveError {
+    fn from(refusal: Refusal) -> ReceiveError {
+        match refusal {
+            Refusal::Closed => ReceiveError::Closed,
+            Refusal::Refused(refused) => ReceiveError::Refused(refused),
+        }
+    }
+}
+
+impl From<Interrupt> for ReceiveError {
+    fn from(interrupt: Interrupt) -> ReceiveError {
+        match interrupt {
+            Interrupt::Deadline => ReceiveError::Timeout,
+            Interrupt::Deadlock(report) => ReceiveError::Deadlock(report),
+            Interrupt::Refused(refused) => ReceiveError::Refused(refused),
+            Interrupt::Thrown(error) => ReceiveError::Thrown(error),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Side {
+    Senders,
+    Receivers,
+}
+
 /// A place in a channel's line, given up when the wait is over, by any road.
-struct Seat<'a, T> {
+pub(crate) struct Seat<'a, T> {
     channel: &'a Shared<T>,
+    side: Side,
     place: Option<Place>,
 }
 
 impl<T> Seat<'_, T> {
     /// Gives the place up and takes what lies there.
     #[inline]
-    fn leave(mut self) -> Option<T> {
+    pub(crate) fn leave(mut self) -> Left<Option<Parcel<T>>> {
         let place = self.place.take().expect("a seat is left once");
-        self.channel.state.borrow_mut().line.leave(place)
+        self.give_up(place)
+    }
+
+    #[inline]
+    fn give_up(&self, place: Place) -> Left<Option<Parcel<T>>> {
+        let mut state = self.channel.state.borrow_mut();
+        match self.side {
+            Side::Senders => state.senders.leave(place),
+            Side::Receivers => state.receivers.leave(place),
+        }
     }
 }
 
 impl<T> Drop for Seat<'_, T> {
     fn drop(&mut self) {
-        let Some(place) = self.place.take() else { return };
-        let value = self.channel.state.borrow_mut().line.leave(place);
-        // Not under the borrow: its destructor is the user's.
-        drop(value);
+        // What lay there is dropped here, not under the borrow: its destructor is the user's.
+        let left = self.place.take().map(|place| self.give_up(place));
+        drop(left);
+    }
+}
+
+/// Iterates over what a channel receives; made by [`Channel::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T> {
+    channel: &'a Channel<T>,
+}
+
+impl<T> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        match self.channel.receive() {
+            Ok(value) => Some(value),
+            Err(ReceiveError::Closed) => None,
+            Err(ReceiveError::Refused(refused)) if !matches!(refused, Refused::NoSwitch(_)) => None,
+            Err(error) => panic!("iterating over {}: {error}", self.channel.shared.id),
+        }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Channel<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
     }
 }
 

@@ -137,7 +137,9 @@ impl Switch {
     // costs the return-address predictor two misses, some 20 ns.
     #[inline(always)]
     pub(crate) fn leave(&self) -> bool {
-        let Some(yielder) = self.running.get() else { return false };
+        let Some(yielder) = self.running.get() else {
+            return false;
+        };
         // SAFETY: `running` is set only while `Context::enter` is below us on this thread's native stack, so the
         // coroutine's root frame, which owns the yielder, is alive and is the one running.
         unsafe { yielder.as_ref() }.suspend(());

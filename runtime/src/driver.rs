@@ -3,7 +3,7 @@
 //! - The scheduler asks with a timeout of zero while tasklets can run, and waits only when none can.
 //! - A driver runs no code of the user: it hands tickets back, and the scheduler wakes who holds them.
 //!
-//! Without sockets a thread has [`Idle`], which only sleeps. The first socket of a thread installs the poller of
+//! Without sockets a thread has one that only sleeps. The first socket of a thread installs the poller of
 //! `pila-net`. Tests of time install [`VirtualClock`].
 
 use std::{

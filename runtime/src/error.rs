@@ -2,7 +2,13 @@
 //!
 //! - Every error is `Send + Sync + 'static`, says what happened to whom, and hands back what was not delivered.
 
-use std::{any::Any, fmt, io, sync::Mutex};
+use std::{
+    any::Any,
+    error::Error,
+    fmt, io,
+    panic::Location,
+    sync::{Arc, Mutex},
+};
 
 use crate::report::{Report, Who};
 
@@ -14,6 +20,12 @@ pub enum Refused {
     Unwinding,
     /// The thread is ending: its thread-locals are being destroyed.
     ThreadEnded,
+    /// The tasklet was killed, caught the kill and went on: none of its calls waits any more.
+    Killed,
+    /// A [`no_switch`](crate::no_switch) guard, made at this place, is in force.
+    NoSwitch(&'static Location<'static>),
+    /// The tasklet may not be blocked: [`Handle::set_block_trap`](crate::Handle::set_block_trap).
+    BlockTrap,
 }
 
 impl fmt::Display for Refused {
@@ -21,11 +33,50 @@ impl fmt::Display for Refused {
         f.write_str(match self {
             Refused::Unwinding => "a tasklet that unwinds from a panic cannot wait",
             Refused::ThreadEnded => "the thread is ending: no tasklet of it can wait any more",
+            Refused::Killed => "the tasklet was killed: none of its calls waits any more",
+            Refused::BlockTrap => "this tasklet does not like to be blocked",
+            Refused::NoSwitch(place) => {
+                return write!(f, "the no_switch guard made at {place} forbids to switch");
+            }
         })
     }
 }
 
 impl std::error::Error for Refused {}
+
+/// An error that one tasklet sent or threw to another.
+#[derive(Clone)]
+pub struct Thrown(Arc<dyn Error + Send + Sync>);
+
+impl Thrown {
+    pub(crate) fn new(error: Box<dyn Error + Send + Sync>) -> Thrown {
+        Thrown(error.into())
+    }
+
+    /// The error itself.
+    #[must_use]
+    pub fn get(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for Thrown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Thrown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Thrown {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
 
 /// How a wait ended when nothing woke it for what it waited for.
 #[derive(Clone, Debug)]
@@ -37,6 +88,8 @@ pub enum Interrupt {
     Deadlock(Report),
     /// The wait was refused and never began.
     Refused(Refused),
+    /// Another tasklet threw this error into the call.
+    Thrown(Thrown),
 }
 
 impl fmt::Display for Interrupt {
@@ -45,6 +98,7 @@ impl fmt::Display for Interrupt {
             Interrupt::Deadline => f.write_str("the deadline has passed"),
             Interrupt::Deadlock(report) => report.fmt(f),
             Interrupt::Refused(refused) => refused.fmt(f),
+            Interrupt::Thrown(error) => error.fmt(f),
         }
     }
 }
@@ -71,6 +125,16 @@ pub enum TaskletError {
     Blocked(Who),
     /// It is the one that runs.
     Current(Who),
+    /// It is main, which nobody can end.
+    Main(Who),
+    /// It was killed, caught the kill and goes on, though every call of it that waits fails.
+    StillAlive(Who),
+    /// It cannot be ended at this moment. It ends as soon as it can.
+    Pending(Who),
+    /// It is in no call that could return an error.
+    CannotThrow(Who),
+    /// The caller cannot switch to it now.
+    Refused(Who, Refused),
 }
 
 impl fmt::Display for TaskletError {
@@ -81,6 +145,19 @@ impl fmt::Display for TaskletError {
                 write!(f, "tasklet {who} is blocked: only what it waits for can wake it")
             }
             TaskletError::Current(who) => write!(f, "tasklet {who} is the one that runs"),
+            TaskletError::Main(who) => write!(f, "tasklet {who} is main: it ends with its thread"),
+            TaskletError::StillAlive(who) => {
+                write!(f, "tasklet {who} caught its kill and goes on")
+            }
+            TaskletError::Pending(who) => {
+                write!(f, "tasklet {who} cannot be ended at this moment: it ends as soon as it can")
+            }
+            TaskletError::CannotThrow(who) => {
+                write!(f, "tasklet {who} is in no call that could return an error")
+            }
+            TaskletError::Refused(who, refused) => {
+                write!(f, "cannot switch to tasklet {who}: {refused}")
+            }
         }
     }
 }
@@ -135,21 +212,27 @@ impl fmt::Display for Panic {
 pub enum JoinError {
     /// The tasklet panicked.
     Panicked(Panic),
+    /// The tasklet was killed.
+    Killed,
     /// The tasklet waits for something that can never happen, or was never put into the run queue.
     Deadlock(Report),
     /// No stack could be had for the tasklet, which never started.
     NoStack(io::Error),
     /// The caller cannot wait now.
     Refused(Refused),
+    /// Another tasklet threw this error into the call.
+    Thrown(Thrown),
 }
 
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             JoinError::Panicked(panic) => write!(f, "the tasklet panicked: {panic}"),
+            JoinError::Killed => f.write_str("the tasklet was killed"),
             JoinError::Deadlock(report) => report.fmt(f),
             JoinError::NoStack(error) => write!(f, "the tasklet never started: {error}"),
             JoinError::Refused(refused) => refused.fmt(f),
+            JoinError::Thrown(error) => error.fmt(f),
         }
     }
 }
@@ -173,8 +256,12 @@ pub enum SendReason {
     Closed,
     /// Nobody is left who could receive it.
     Deadlock(Report),
+    /// The time was up, or it would have had to wait and was not to.
+    Timeout,
     /// The caller cannot wait now.
     Refused(Refused),
+    /// Another tasklet threw this error into the call.
+    Thrown(Thrown),
 }
 
 impl<T> fmt::Display for SendError<T> {
@@ -182,7 +269,9 @@ impl<T> fmt::Display for SendError<T> {
         match &self.reason {
             SendReason::Closed => f.write_str("send on a closed channel"),
             SendReason::Deadlock(report) => report.fmt(f),
+            SendReason::Timeout => f.write_str("no receiver in time"),
             SendReason::Refused(refused) => refused.fmt(f),
+            SendReason::Thrown(error) => error.fmt(f),
         }
     }
 }
@@ -197,8 +286,14 @@ pub enum ReceiveError {
     Closed,
     /// Nobody is left who could send one.
     Deadlock(Report),
+    /// The time was up, or it would have had to wait and was not to.
+    Timeout,
+    /// A sender sent this error instead of a value.
+    Sent(Thrown),
     /// The caller cannot wait now.
     Refused(Refused),
+    /// Another tasklet threw this error into the call.
+    Thrown(Thrown),
 }
 
 impl fmt::Display for ReceiveError {
@@ -206,7 +301,10 @@ impl fmt::Display for ReceiveError {
         match self {
             ReceiveError::Closed => f.write_str("receive on a closed channel"),
             ReceiveError::Deadlock(report) => report.fmt(f),
+            ReceiveError::Timeout => f.write_str("no sender in time"),
+            ReceiveError::Sent(error) => error.fmt(f),
             ReceiveError::Refused(refused) => refused.fmt(f),
+            ReceiveError::Thrown(error) => error.fmt(f),
         }
     }
 }

@@ -29,10 +29,10 @@ mod error;
 mod context;
 mod stack;
 
-/// What the scheduler asks of the world outside its thread: the time, and news.
 pub mod driver;
 mod thread_end;
 
+mod ending;
 mod scheduler;
 mod state;
 mod table;
@@ -40,13 +40,20 @@ mod table;
 mod current;
 pub mod park;
 
-mod channel;
 mod tasklet;
+
+mod channel;
+mod no_switch;
+mod select;
 mod time;
 
-pub use channel::Channel;
-pub use error::{JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError};
+pub use channel::{Channel, Iter, Preference};
+pub use error::{
+    JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError, Thrown,
+};
+pub use no_switch::{NoSwitch, no_switch};
 pub use report::{Report, Waiter, Who};
+pub use select::Select;
 pub use state::Summary;
 pub use tasklet::{
     Builder, Handle, Tasklet, current, main_tasklet, run, run_count, schedule, schedule_remove,

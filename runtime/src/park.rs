@@ -41,7 +41,8 @@ pub fn begin() -> Result<Ticket, Interrupt> {
 /// Lets others run until `ticket` is unparked or `deadline` has passed.
 ///
 /// # Errors
-/// [`Interrupt::Deadline`], never early; [`Interrupt::Deadlock`] when nothing could ever unpark the ticket.
+/// [`Interrupt::Deadline`], never early; [`Interrupt::Deadlock`] when nothing could ever unpark the ticket;
+/// [`Interrupt::Refused`] when the tasklet may not wait any more; [`Interrupt::Thrown`].
 ///
 /// # Panics
 /// With the panic of another tasklet, when it is main that waits and nobody holds that tasklet's handle. When `ticket`
@@ -49,6 +50,8 @@ pub fn begin() -> Result<Ticket, Interrupt> {
 #[inline]
 pub fn wait(ticket: Ticket, waiting: Waiting, deadline: Option<Instant>) -> Result<(), Interrupt> {
     current::with(|scheduler| {
+        // The ticket may be older than a panic that has begun since.
+        scheduler.check_switch().map_err(Interrupt::Refused)?;
         let deadline = deadline.map(|deadline| scheduler.nanoseconds(deadline));
         scheduler.wait(ticket, waiting, deadline)
     })

@@ -23,8 +23,8 @@ use crate::{
     error::{Interrupt, JoinError, Refused, TaskletError},
     report::Who,
     stack::SizeClass,
-    state::{Core, Last, Summary, TURNS, Turn},
-    table::{self, Job, Key, MAIN, State, Task, Wake},
+    state::{Caller, Core, Last, Summary, TURNS, Turn},
+    table::{self, Flags, Job, Key, MAIN, State, Task, Wake},
     thread_end,
     wake::{TaskletId, Ticket, Waiting},
 };
@@ -35,12 +35,12 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 /// One thread's scheduler.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    core: RefCell<Core>,
+    pub(crate) core: RefCell<Core>,
     switch: Switch,
     /// Time and news from outside; `None` stands for [`Idle`]. Apart from `core`, for it is asked while others look.
     driver: RefCell<Option<Box<dyn Driver>>>,
-    /// Whether the thread's thread-locals are being destroyed.
-    ended: Cell<bool>,
+    /// What the calls of the tasklet that runs have to mind. `ENDED` once the thread's end has begun.
+    pub(crate) flags: Cell<Flags>,
     /// Called at the end of the thread.
     at_end: fn(),
     /// How many markers of the thread's end were registered.
@@ -75,7 +75,7 @@ impl Scheduler {
             core: RefCell::new(Core::new()),
             switch: Switch::new(),
             driver: RefCell::new(None),
-            ended: Cell::new(false),
+            flags: Cell::new(Flags::NONE),
             at_end,
             markers: Cell::new(0),
             uncovered: Cell::new(false),
@@ -87,16 +87,35 @@ impl Scheduler {
         &self.switch
     }
 
-    /// Whether a call may wait now.
+    /// Whether a call may wait now, if it has to.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Refused> {
-        if self.ended.get() {
-            return Err(Refused::ThreadEnded);
-        }
-        if std::thread::panicking() {
-            return Err(Refused::Unwinding);
+        if self.flags.get().any(Flags::ENDED.with(Flags::KILLED)) || std::thread::panicking() {
+            return Err(self.refuse());
         }
         Ok(())
+    }
+
+    /// Whether a call may switch to another tasklet now.
+    #[inline]
+    pub(crate) fn check_switch(&self) -> Result<(), Refused> {
+        self.check()?;
+        if self.flags.get().any(Flags::NO_SWITCH) {
+            return Err(self.no_switch_guard());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn no_switch_guard(&self) -> Refused {
+        let core = self.core.borrow();
+        let guard = core.tasks[core.current as usize].no_switch;
+        Refused::NoSwitch(guard.expect("the flag is up while a guard is in force").0)
+    }
+
+    /// Whether the thread's thread-locals are being destroyed.
+    fn has_ended(&self) -> bool {
+        self.flags.get().any(Flags::ENDED)
     }
 
     // Tasklets come into being.
@@ -111,7 +130,7 @@ impl Scheduler {
         created: &'static Location<'static>,
         birth: Birth,
     ) -> Result<Key, Rc<dyn Job>> {
-        if self.ended.get() {
+        if self.has_ended() {
             return Err(job);
         }
         let mut core = self.core.borrow_mut();
@@ -127,6 +146,10 @@ impl Scheduler {
             wake: Wake::Unparked,
             waiting: Waiting::Insert,
             outside: false,
+            flags: Flags::NONE,
+            timer: None,
+            no_switch: None,
+            refusals: 0,
             since,
             created,
             name,
@@ -187,14 +210,20 @@ impl Scheduler {
             }
             self.settle_in(&mut core);
         }
+        if self.flags.get().any(Flags::NO_SWITCH) {
+            drop(core);
+            panic!("schedule: {}", self.no_switch_guard());
+        }
         core.enqueue_current();
         true
     }
 
     /// Leaves the run queue. On a deadlock, panics with the report.
     pub(crate) fn schedule_remove(&self) {
-        if self.check().is_err() {
-            return;
+        match self.check_switch() {
+            Ok(()) => {}
+            Err(guard @ Refused::NoSwitch(_)) => panic!("schedule_remove: {guard}"),
+            Err(_) => return,
         }
         {
             let mut core = self.core.borrow_mut();
@@ -217,11 +246,47 @@ impl Scheduler {
     /// Hands out the ticket for a wait of the tasklet that runs.
     #[inline]
     pub(crate) fn begin(&self) -> Result<Ticket, Refused> {
-        self.check()?;
+        self.check_switch()?;
+        self.may_block()?;
         let mut core = self.core.borrow_mut();
         self.settle_in(&mut core);
         core.next_sequence += 1;
         Ok(Ticket { index: core.current, sequence: core.next_sequence })
+    }
+
+    /// As [`begin`](Self::begin), for a wait that is not for another tasklet: the block trap does not mind it.
+    pub(crate) fn begin_sleep(&self) -> Result<Ticket, Refused> {
+        let flags = self.flags.get();
+        self.flags.set(flags.without(Flags::BLOCK_TRAP));
+        let ticket = self.begin();
+        self.flags.set(flags);
+        ticket
+    }
+
+    /// Whether a call may block, as far as the block trap is concerned.
+    #[inline]
+    pub(crate) fn may_block(&self) -> Result<(), Refused> {
+        match self.flags.get().any(Flags::BLOCK_TRAP) {
+            true => Err(Refused::BlockTrap),
+            false => Ok(()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_forbidden_to_switch(&self) -> bool {
+        self.flags.get().any(Flags::NO_SWITCH)
+    }
+
+    /// Whether the wait of `ticket` goes on.
+    pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
+        self.core.borrow().is_parked(ticket)
+    }
+
+    /// Who waits with `ticket`.
+    pub(crate) fn waiter(&self, ticket: Ticket) -> Option<(Key, Option<Arc<str>>)> {
+        let core = self.core.borrow();
+        let task = core.tasks.get(ticket.index as usize).filter(|_| core.is_parked(ticket))?;
+        Some((Key { index: ticket.index, id: task.id }, task.name.clone()))
     }
 
     /// Waits until `ticket` is used or `deadline`, in nanoseconds of the scheduler's clock, has passed.
@@ -232,20 +297,17 @@ impl Scheduler {
         waiting: Waiting,
         deadline: Option<u64>,
     ) -> Result<(), Interrupt> {
-        let timer = self.core.borrow_mut().park(ticket, waiting, deadline);
+        self.core.borrow_mut().park(ticket, waiting, deadline);
         self.leave();
         let mut core = self.core.borrow_mut();
         let Some(task) = core.tasks.get_mut(ticket.index as usize) else {
             return Err(Interrupt::Refused(Refused::ThreadEnded));
         };
-        let wake = mem::replace(&mut task.wake, Wake::Unparked);
-        if let (Wake::Unparked | Wake::Deadlock(_), Some(timer)) = (&wake, timer) {
-            core.timers.cancel(timer);
-        }
-        match wake {
+        match mem::replace(&mut task.wake, Wake::Unparked) {
             Wake::Unparked => Ok(()),
             Wake::Deadline => Err(Interrupt::Deadline),
             Wake::Deadlock(report) => Err(Interrupt::Deadlock(report)),
+            Wake::Thrown(error) => Err(Interrupt::Thrown(error)),
         }
     }
 
@@ -274,11 +336,27 @@ impl Scheduler {
         true
     }
 
+    /// Wakes the wait of `ticket` and puts it, then the caller, at the tail. False when that wait is over.
+    ///
+    /// When true, the caller has to [`leave`](Self::leave).
+    pub(crate) fn schedule_all(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue(ticket.index);
+        core.enqueue_current();
+        true
+    }
+
     /// Makes way. The caller has already put itself where it wants to be found.
     #[inline(always)]
     pub(crate) fn leave(&self) {
         if !self.switch.leave() {
             self.leave_main();
+        }
+        if self.flags.get().any(Flags::UNWIND) {
+            self.unwind();
         }
     }
 
@@ -286,7 +364,7 @@ impl Scheduler {
 
     pub(crate) fn current(&self) -> (Key, Option<Arc<str>>) {
         let mut core = self.core.borrow_mut();
-        if !self.ended.get() {
+        if !self.has_ended() {
             self.settle_in(&mut core);
         }
         let task = core.tasks.get(core.current as usize);
@@ -339,14 +417,106 @@ impl Scheduler {
         }
     }
 
+    /// Whether blocking calls of `key`'s tasklet fail. False when it has ended.
+    pub(crate) fn block_trap(&self, key: Key) -> bool {
+        let core = self.core.borrow();
+        core.find(key).is_some_and(|task| task.flags.any(Flags::BLOCK_TRAP))
+    }
+
+    /// False when the tasklet has ended.
+    pub(crate) fn set_block_trap(&self, key: Key, trapped: bool) -> bool {
+        let change = |flags: Flags| match trapped {
+            true => flags.with(Flags::BLOCK_TRAP),
+            false => flags.without(Flags::BLOCK_TRAP),
+        };
+        self.change_flags(key, change)
+    }
+
+    /// Begins a `no_switch` guard of the tasklet that runs.
+    pub(crate) fn forbid_switches(&self, place: &'static Location<'static>) -> Key {
+        let (key, _) = self.current();
+        let changed = self.change_flags(key, |flags| flags.with(Flags::NO_SWITCH));
+        if changed {
+            let guards = &mut self.core.borrow_mut().tasks[key.index as usize].no_switch;
+            *guards = Some(guards.map_or((place, 1), |(first, count)| (first, count + 1)));
+        }
+        key
+    }
+
+    /// Ends a `no_switch` guard of `key`'s tasklet.
+    pub(crate) fn allow_switches(&self, key: Key) {
+        let mut core = self.core.borrow_mut();
+        if core.find(key).is_none() {
+            return;
+        }
+        let task = &mut core.tasks[key.index as usize];
+        task.no_switch =
+            task.no_switch.and_then(|(first, count)| Some((first, count.checked_sub(1)?)));
+        if task.no_switch.is_none_or(|(_, count)| count == 0) {
+            task.no_switch = None;
+            drop(core);
+            self.change_flags(key, |flags| flags.without(Flags::NO_SWITCH));
+        }
+    }
+
+    fn change_flags(&self, key: Key, change: impl FnOnce(Flags) -> Flags) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !self.has_ended() {
+            self.settle_in(&mut core);
+        }
+        if core.find(key).is_none() {
+            return false;
+        }
+        let flags = change(core.tasks[key.index as usize].flags);
+        core.tasks[key.index as usize].flags = flags;
+        if key.index == core.current {
+            self.flags.set(flags);
+        }
+        true
+    }
+
+    /// Runs `key`'s tasklet now. What is between it and the caller in the ring is passed over.
+    pub(crate) fn run_now(
+        &self,
+        key: Key,
+        caller: Caller,
+        who: impl Fn() -> Who,
+    ) -> Result<(), TaskletError> {
+        match self.status(key) {
+            Status::Dead => return Err(TaskletError::Dead(who())),
+            Status::Blocked => return Err(TaskletError::Blocked(who())),
+            Status::Current => return Ok(()),
+            Status::Scheduled | Status::Paused => {}
+        }
+        self.check_switch().map_err(|refused| TaskletError::Refused(who(), refused))?;
+        {
+            let mut core = self.core.borrow_mut();
+            match core.tasks[key.index as usize].state {
+                State::Queued(position) => {
+                    core.make_way(caller, Core::enqueue_current);
+                    core.rotate_to(position);
+                }
+                State::Starved => core.make_way(caller, Core::enqueue_current),
+                State::Paused | State::Parked(_) | State::Running => {
+                    core.make_way(caller, |core| core.enqueue_front(core.current));
+                    core.enqueue_front(key.index);
+                }
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
     // The end of a tasklet.
 
     /// Sends a panic that nobody holds a handle for to the innermost `run`, or to main, which runs next.
     pub(crate) fn raise(&self, payload: Payload) {
         let mut core = self.core.borrow_mut();
         let target = core.runners.last().copied().unwrap_or(MAIN);
-        // Only one can be under way: whoever gets it runs before anyone else can panic.
-        core.raised = Some((target, payload));
+        // Whoever gets it runs before anyone else can panic, unless it is the panic of an observer or a killer.
+        if core.raised.replace((target, payload)).is_some() {
+            core.totals.unread_panics += 1;
+        }
         match core.tasks[target as usize].state {
             State::Queued(position) => core.rotate_to(position),
             State::Parked(sequence) => {
@@ -378,6 +548,9 @@ impl Scheduler {
             (core.current, core.totals)
         };
         if self.core.borrow().has_work() {
+            if let Err(guard) = self.check_switch() {
+                panic!("run: {guard}");
+            }
             {
                 let mut core = self.core.borrow_mut();
                 core.pause_current();
@@ -413,11 +586,24 @@ impl Scheduler {
             self.end();
             return;
         }
-        self.run_until_main();
-        if self.core.borrow().started > 0 {
-            self.mark();
+        {
+            // By any road: a driver is somebody else's code and may panic.
+            let _hand_back = OnReturn(|| self.hand_back());
+            self.run_until_main();
         }
         self.raise_here();
+    }
+
+    /// Main goes on, on the native stack.
+    fn hand_back(&self) {
+        let mut core = self.core.borrow_mut();
+        if std::thread::panicking() {
+            core.resume_main();
+            self.flags.set(core.tasks[MAIN as usize].flags);
+        }
+        if core.started > 0 {
+            self.mark();
+        }
     }
 
     /// Makes sure that the end of the thread is seen before any thread-local that exists now is gone.
@@ -440,8 +626,11 @@ impl Scheduler {
                 continue;
             }
             let (index, mut context) = match core.next() {
-                Turn::Enter(index, context) => (index, context),
-                Turn::Main => return,
+                Turn::Enter(index, context, flags) => {
+                    self.flags.set(flags);
+                    (index, context)
+                }
+                Turn::Main(flags) => return self.flags.set(flags),
                 Turn::NoStack => continue,
             };
             drop(core);
@@ -532,7 +721,9 @@ impl Scheduler {
     fn end_without_stack(&self, index: u32) {
         let mut core = self.core.borrow_mut();
         let class = core.tasks[index as usize].class;
-        let Err(error) = core.stacks.check(class) else { return core.enqueue(index) };
+        let Err(error) = core.stacks.check(class) else {
+            return core.enqueue(index);
+        };
         let task = core.tasks.remove(index as usize);
         core.totals.no_stack += 1;
         core.last = Last::Ended;
@@ -555,6 +746,12 @@ impl Scheduler {
         self.driver.borrow().as_ref().map_or_else(Instant::now, |driver| driver.now())
     }
 
+    /// `duration` from now, in nanoseconds of the scheduler's clock.
+    pub(crate) fn deadline_in(&self, duration: Duration) -> u64 {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.now().saturating_add(nanoseconds)
+    }
+
     /// `instant` in nanoseconds of the scheduler's clock.
     pub(crate) fn nanoseconds(&self, instant: Instant) -> u64 {
         // The epoch must not lie after the first instant that is asked about.
@@ -564,7 +761,7 @@ impl Scheduler {
 
     pub(crate) fn install(&self, driver: Box<dyn Driver>) -> Result<(), AlreadyInstalled> {
         let mut place = self.driver.borrow_mut();
-        if place.is_some() || self.ended.get() {
+        if place.is_some() || self.has_ended() {
             return Err(AlreadyInstalled);
         }
         *place = Some(driver);
@@ -575,7 +772,7 @@ impl Scheduler {
 
     /// Leaks what is suspended, drops the rest, and refuses all waiting from now on.
     pub(crate) fn end(&self) {
-        if self.ended.replace(true) {
+        if self.flags.replace(Flags::ENDED).any(Flags::ENDED) {
             return;
         }
         let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());

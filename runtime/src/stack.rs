@@ -125,7 +125,9 @@ impl StackPool {
     pub(crate) fn class(&mut self, size: usize) -> io::Result<SizeClass> {
         let size = match size.max(MIN_SIZE).checked_next_power_of_two() {
             Some(size) if size <= 1 << 40 => size,
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a stack of over 1 TiB")),
+            _ => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a stack of over 1 TiB"));
+            }
         };
         self.add_default();
         let place = self.classes.iter().position(|class| class.size == size).unwrap_or_else(|| {

@@ -12,8 +12,8 @@ use crate::{
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     stack::{SizeClass, StackPool},
-    table::{Job, Key, MAIN, State, Task, Wake},
-    timer::{Fired, TimerKey, TimerQueue},
+    table::{Flags, Job, Key, MAIN, State, Task, Wake},
+    timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
 };
 
@@ -73,10 +73,17 @@ pub(crate) enum Last {
 /// Whose turn it is.
 #[derive(Debug)]
 pub(crate) enum Turn {
-    Main,
-    Enter(u32, Context),
+    Main(Flags),
+    Enter(u32, Context, Flags),
     /// Of one that found no stack.
     NoStack,
+}
+
+/// Where the one that makes way wants to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caller {
+    InTheRing,
+    Paused,
 }
 
 /// Counters that only grow.
@@ -156,6 +163,10 @@ impl Core {
             wake: Wake::Unparked,
             waiting: Waiting::Insert,
             outside: false,
+            flags: Flags::NONE,
+            timer: None,
+            no_switch: None,
+            refusals: 0,
             since: 0,
             created: Location::caller(),
             name: Some("main".into()),
@@ -192,6 +203,17 @@ impl Core {
         self.enqueue(self.current);
     }
 
+    /// Puts the one that runs where it wants to be; `stay` puts it into the ring.
+    pub(crate) fn make_way(&mut self, caller: Caller, stay: impl FnOnce(&mut Core)) {
+        match caller {
+            Caller::InTheRing => stay(self),
+            Caller::Paused => {
+                self.last = Last::Paused(self.current_key());
+                self.pause_current();
+            }
+        }
+    }
+
     pub(crate) fn pause_current(&mut self) {
         let now = self.now;
         let task = &mut self.tasks[self.current as usize];
@@ -210,6 +232,24 @@ impl Core {
         }
     }
 
+    /// Takes one that does not run out of wherever it is; a wait ends with `wake`.
+    pub(crate) fn take_out(&mut self, index: u32, wake: Wake) {
+        match self.tasks[index as usize].state {
+            State::Parked(sequence) => {
+                self.unpark(Ticket { index, sequence }, wake);
+            }
+            State::Queued(_) | State::Starved => self.pause(index),
+            State::Paused | State::Running => {}
+        }
+    }
+
+    /// Lets main go on, wherever it is, after the loop was left by a panic.
+    pub(crate) fn resume_main(&mut self) {
+        self.take_out(MAIN, Wake::Unparked);
+        self.tasks[MAIN as usize].state = State::Running;
+        self.current = MAIN;
+    }
+
     pub(crate) fn rotate_to(&mut self, position: Position) {
         self.queue
             .rotate_to(position, |index, position| set_position(&mut self.tasks, index, position));
@@ -224,21 +264,16 @@ impl Core {
     // Waiting.
 
     #[inline]
-    pub(crate) fn park(
-        &mut self,
-        ticket: Ticket,
-        waiting: Waiting,
-        deadline: Option<u64>,
-    ) -> Option<TimerKey> {
+    pub(crate) fn park(&mut self, ticket: Ticket, waiting: Waiting, deadline: Option<u64>) {
         let now = self.now;
         let task = &mut self.tasks[ticket.index as usize];
         assert!(task.state == State::Running, "a ticket serves the tasklet it was made for");
         (task.state, task.waiting, task.since) = (State::Parked(ticket.sequence), waiting, now);
         task.outside = waiting.on_outside() || deadline.is_some();
+        task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));
         self.parked += 1;
         self.outside += usize::from(task.outside);
         self.last = Last::Parked(ticket);
-        deadline.map(|deadline| self.timers.insert(deadline, ticket))
     }
 
     #[inline]
@@ -254,6 +289,9 @@ impl Core {
             return false;
         }
         let task = &mut self.tasks[ticket.index as usize];
+        if let (Some(timer), false) = (task.timer.take(), matches!(wake, Wake::Deadline)) {
+            self.timers.cancel(timer);
+        }
         task.wake = wake;
         self.parked -= 1;
         self.outside -= usize::from(task.outside);
@@ -278,8 +316,9 @@ impl Core {
         let task = &mut self.tasks[index as usize];
         task.state = State::Running;
         self.current = index;
+        let flags = task.flags;
         match task.context.take() {
-            Some(context) => Turn::Enter(index, context),
+            Some(context) => Turn::Enter(index, context, flags),
             None => self.start(index),
         }
     }
@@ -288,14 +327,17 @@ impl Core {
     #[inline]
     fn start(&mut self, index: u32) -> Turn {
         let task = &mut self.tasks[index as usize];
-        let Some(job) = task.job.take() else { return Turn::Main };
+        let Some(job) = task.job.take() else {
+            return Turn::Main(task.flags);
+        };
         let Ok(stack) = self.stacks.take(task.class) else {
             (task.state, task.job) = (State::Starved, Some(job));
             self.starved.push_back(index);
             return Turn::NoStack;
         };
         self.started += 1;
-        Turn::Enter(index, Context::new(stack, move |entrance| job.run(entrance)))
+        let flags = task.flags;
+        Turn::Enter(index, Context::new(stack, move |entrance| job.run(entrance)), flags)
     }
 
     /// Starts to load what the tasklets a few places behind the front are going to touch.
@@ -331,7 +373,9 @@ impl Core {
 
     /// Gives the first that waits for a stack another turn, if there is a stack. True when it did.
     pub(crate) fn feed_starved(&mut self) -> bool {
-        let Some(&index) = self.starved.front() else { return false };
+        let Some(&index) = self.starved.front() else {
+            return false;
+        };
         if self.stacks.check(self.tasks[index as usize].class).is_err() {
             return false;
         }
@@ -367,6 +411,10 @@ impl Core {
 
     /// Takes `me` off the list of runners. Those inside its run return from theirs when their turn comes.
     pub(crate) fn leave_run(&mut self, me: u32) {
+        // An outer run that ended has taken it off already.
+        if !self.runners.contains(&me) {
+            return;
+        }
         while let Some(runner) = self.runners.pop() {
             if runner == me {
                 return;

@@ -9,10 +9,11 @@ use slab::Slab;
 
 use crate::{
     context::{Context, Entrance},
-    error::JoinError,
+    error::{JoinError, Thrown},
     report::{Report, Waiter, Who},
     run_queue::Position,
     stack::SizeClass,
+    timer::TimerKey,
     wake::{TaskletId, Waiting},
 };
 
@@ -44,8 +45,49 @@ pub(crate) struct Task {
     pub(crate) outside: bool,
     pub(crate) created: &'static Location<'static>,
     pub(crate) name: Option<Arc<str>>,
+    /// What its calls have to mind.
+    pub(crate) flags: Flags,
+    /// The deadline of its wait.
+    pub(crate) timer: Option<TimerKey>,
+    /// Where the `no_switch` guard was made that is in force, and how many are.
+    pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
+    /// How many calls were refused to it since it was killed.
+    pub(crate) refusals: u32,
     /// The size of stack it gets when it starts.
     pub(crate) class: SizeClass,
+}
+
+/// What the calls of a tasklet have to mind, as bits. The scheduler keeps a copy of those of the one that runs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    pub(crate) const NONE: Flags = Flags(0);
+    /// It was killed: nothing waits for it any more.
+    pub(crate) const KILLED: Flags = Flags(1);
+    /// It was killed and does not know yet: it unwinds when it goes on.
+    pub(crate) const UNWIND: Flags = Flags(2);
+    /// It may not switch.
+    pub(crate) const NO_SWITCH: Flags = Flags(4);
+    /// It may not be blocked.
+    pub(crate) const BLOCK_TRAP: Flags = Flags(8);
+    /// Its thread is ending.
+    pub(crate) const ENDED: Flags = Flags(16);
+
+    #[inline]
+    pub(crate) const fn any(self, others: Flags) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    #[inline]
+    pub(crate) const fn with(self, others: Flags) -> Flags {
+        Flags(self.0 | others.0)
+    }
+
+    #[inline]
+    pub(crate) const fn without(self, others: Flags) -> Flags {
+        Flags(self.0 & !others.0)
+    }
 }
 
 /// Where a tasklet is.
@@ -70,6 +112,9 @@ pub(crate) trait Job {
 
     /// Tells whoever joins that it will never run. Runs no code of the user.
     fn refuse(&self, error: JoinError);
+
+    /// Drops the closure of one that will never run.
+    fn drop_closure(&self);
 }
 
 /// How a wait ended.
@@ -81,6 +126,8 @@ pub(crate) enum Wake {
     Deadline,
     /// Nothing could have ended it.
     Deadlock(Report),
+    /// Another tasklet threw this into it.
+    Thrown(Thrown),
 }
 
 impl Task {

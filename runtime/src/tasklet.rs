@@ -7,6 +7,7 @@
 
 use std::{
     cell::Cell,
+    error::Error,
     fmt, io,
     marker::PhantomData,
     ops::Deref,
@@ -18,12 +19,13 @@ use std::{
 use crate::{
     context::Entrance,
     current::with,
-    error::{Interrupt, JoinError, Panic, Refused, TaskletError},
+    ending::{When, is_kill},
+    error::{Interrupt, JoinError, Panic, Refused, TaskletError, Thrown},
     report::Who,
     scheduler::{Birth, Status},
     stack::SizeClass,
-    state::Summary,
-    table::{Job, Key},
+    state::{Caller, Summary},
+    table::{Flags, Job, Key},
     wake::{TaskletId, Ticket, Waiting},
 };
 
@@ -205,6 +207,157 @@ impl Handle {
         with(|scheduler| scheduler.remove(self.key, || self.who()))
     }
 
+    /// Runs the tasklet now. The caller stays in the ring; those between the two in it are passed over for this round.
+    ///
+    /// Stackless: `tasklet.run()`.
+    ///
+    /// # Errors
+    /// [`TaskletError::Dead`] when it has ended, [`TaskletError::Blocked`] when it waits for something,
+    /// [`TaskletError::Refused`] when the caller may not switch.
+    ///
+    /// ```
+    /// let first = pila_runtime::tasklet(|| println!("second"));
+    /// let second = pila_runtime::tasklet(|| println!("first"));
+    /// second.run().unwrap();
+    /// assert!(first.is_alive() && !second.is_alive());
+    /// # pila_runtime::run();
+    /// ```
+    pub fn run(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.run_now(self.key, Caller::InTheRing, || self.who()))
+    }
+
+    /// Runs the tasklet now and pauses the caller until someone inserts it.
+    ///
+    /// Stackless: `tasklet.switch()`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// ```
+    /// let main = pila_runtime::current();
+    /// let tasklet = pila_runtime::tasklet(move || {
+    ///     assert!(main.is_paused());
+    ///     main.insert().unwrap();
+    /// });
+    /// tasklet.switch().unwrap();
+    /// ```
+    pub fn switch(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.run_now(self.key, Caller::Paused, || self.who()))
+    }
+
+    /// Ends the tasklet: it unwinds out of the call in which it waits, its destructors run, and this returns, before
+    /// anyone else has run. One that never started is dropped. One that has ended stays as it is.
+    ///
+    /// From the kill on no call of the tasklet waits: calls that would fail, those without a `Result` return at once.
+    /// Its [`join`](Tasklet::join) gives [`JoinError::Killed`]. A tasklet that kills itself does not return from here.
+    ///
+    /// Stackless: `tasklet.kill()`, which lets others run first.
+    ///
+    /// # Errors
+    /// [`TaskletError::StillAlive`] when it caught the kill and goes on; [`TaskletError::Pending`] when the caller
+    /// unwinds and cannot wait for it; [`TaskletError::Main`]; [`TaskletError::Refused`] inside a `no_switch` guard.
+    ///
+    /// ```
+    /// use pila_runtime::JoinError;
+    ///
+    /// let tasklet = pila_runtime::tasklet(|| pila_runtime::sleep(std::time::Duration::MAX));
+    /// pila_runtime::schedule();
+    /// tasklet.kill().unwrap();
+    /// assert!(matches!(tasklet.join(), Err(JoinError::Killed)));
+    /// ```
+    pub fn kill(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.kill(self.key, When::Now, || self.who()))
+    }
+
+    /// As [`kill`](Self::kill), but the tasklet ends at its next turn. One that is blocked or paused goes to the tail.
+    ///
+    /// # Errors
+    /// [`TaskletError::Main`].
+    ///
+    /// ```
+    /// let tasklet = pila_runtime::tasklet(|| unreachable!());
+    /// tasklet.kill_later().unwrap();
+    /// assert!(tasklet.is_alive());
+    /// pila_runtime::run();
+    /// assert!(!tasklet.is_alive());
+    /// ```
+    pub fn kill_later(&self) -> Result<(), TaskletError> {
+        with(|scheduler| scheduler.kill(self.key, When::Later, || self.who()))
+    }
+
+    /// Makes the call in which the tasklet waits return `error`; it runs at once, the caller next.
+    ///
+    /// The call gives the error in a variant `Thrown`; sockets give it as the source of an `io::Error`.
+    ///
+    /// Stackless: `tasklet.throw(error)`.
+    ///
+    /// # Errors
+    /// [`TaskletError::Dead`]; [`TaskletError::CannotThrow`] when it waits in no call that returns a `Result`;
+    /// [`TaskletError::Refused`] when the caller may not switch.
+    ///
+    /// ```
+    /// use pila_runtime::{Channel, ReceiveError};
+    ///
+    /// let tasklet = pila_runtime::tasklet(|| Channel::<()>::new().receive());
+    /// pila_runtime::run();
+    /// tasklet.throw("give up").unwrap();
+    /// assert!(matches!(tasklet.join().unwrap(), Err(ReceiveError::Thrown(error)) if error.to_string() == "give up"));
+    /// ```
+    pub fn throw(
+        &self,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Result<(), TaskletError> {
+        let error = Thrown::new(error.into());
+        with(|scheduler| scheduler.throw(self.key, error, When::Now, || self.who()))
+    }
+
+    /// As [`throw`](Self::throw), but the tasklet goes to the tail of the run queue.
+    ///
+    /// # Errors
+    /// As [`throw`](Self::throw), but never `Refused`.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::new();
+    /// let tasklet = pila_runtime::tasklet(move || channel.send(1).is_err());
+    /// pila_runtime::run();
+    /// tasklet.throw_later("too late").unwrap();
+    /// assert!(tasklet.join().unwrap());
+    /// ```
+    pub fn throw_later(
+        &self,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Result<(), TaskletError> {
+        let error = Thrown::new(error.into());
+        with(|scheduler| scheduler.throw(self.key, error, When::Later, || self.who()))
+    }
+
+    /// With `true`, calls of the tasklet that would block fail with [`Refused::BlockTrap`] instead. Sleeping is exempt.
+    ///
+    /// Stackless: `tasklet.block_trap`.
+    ///
+    /// # Errors
+    /// [`TaskletError::Dead`].
+    ///
+    /// ```
+    /// use pila_runtime::{ReceiveError, Refused};
+    ///
+    /// pila_runtime::current().set_block_trap(true).unwrap();
+    /// let refused = pila_runtime::Channel::<()>::new().receive();
+    /// assert!(matches!(refused, Err(ReceiveError::Refused(Refused::BlockTrap))));
+    /// ```
+    pub fn set_block_trap(&self, trapped: bool) -> Result<(), TaskletError> {
+        match with(|scheduler| scheduler.set_block_trap(self.key, trapped)) {
+            true => Ok(()),
+            false => Err(TaskletError::Dead(self.who())),
+        }
+    }
+
+    /// Whether calls of it that would block fail.
+    #[must_use]
+    pub fn block_trap(&self) -> bool {
+        with(|scheduler| scheduler.block_trap(self.key))
+    }
+
     /// Whether it has not ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -251,6 +404,12 @@ impl Handle {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The one that waits with `ticket`, if its wait goes on.
+    pub(crate) fn of_waiter(ticket: Ticket) -> Option<Handle> {
+        let (key, name) = with(|scheduler| scheduler.waiter(ticket))?;
+        Some(Handle { key, name, on_its_thread: PhantomData })
     }
 
     fn status(&self) -> Status {
@@ -338,6 +497,7 @@ impl<T: 'static> Tasklet<T> {
                     Ok(()) => Ok(()),
                     Err(Interrupt::Deadlock(report)) => Err(JoinError::Deadlock(report)),
                     Err(Interrupt::Refused(refused)) => Err(JoinError::Refused(refused)),
+                    Err(Interrupt::Thrown(error)) => Err(JoinError::Thrown(error)),
                     Err(Interrupt::Deadline) => unreachable!("a join has no deadline"),
                 }
             })?;
@@ -486,9 +646,18 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
         with(|scheduler| {
             scheduler.switch().arrive(&entrance);
             let closure = self.closure.take().expect("a tasklet starts once");
-            let result = catch_unwind(AssertUnwindSafe(closure));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                if scheduler.flags.get().any(Flags::UNWIND) {
+                    scheduler.unwind();
+                }
+                closure()
+            }));
             let is_held = Rc::strong_count(&self) > 1;
             let unheld_panic = match result {
+                Err(payload) if is_kill(&*payload) => {
+                    self.slot.set(Err(JoinError::Killed));
+                    None
+                }
                 Ok(value) => {
                     self.slot.set(Ok(value));
                     // A result that nobody holds is dropped here, on the tasklet's stack.
@@ -508,5 +677,9 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
 
     fn refuse(&self, error: JoinError) {
         self.slot.set(Err(error));
+    }
+
+    fn drop_closure(&self) {
+        drop(self.closure.take());
     }
 }

@@ -68,8 +68,9 @@ mod imp {
         // SAFETY: the unwinder gives a live frame.
         let address = unsafe { _Unwind_GetIP(frame) };
         // SAFETY: any address may be asked about. A return address may lie past its function's end: ask for the call.
-        let function =
-            unsafe { _Unwind_FindEnclosingFunction(ptr::without_provenance_mut(address - 1)) };
+        let function = unsafe {
+            _Unwind_FindEnclosingFunction(ptr::without_provenance_mut(address.wrapping_sub(1)))
+        };
         if !function.is_null() && function.addr() == caller_of_destructors() {
             // SAFETY: `in_destructor` passes a `bool` that outlives the walk.
             unsafe { found.cast::<bool>().write(true) };

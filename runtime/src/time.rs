@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use crate::{current, wake::Waiting};
+use crate::{current::with, error::Refused, wake::Waiting};
 
 /// Lets others run until `duration` has passed: never less. Other tasklets that are runnable by then go first.
 ///
-/// A tasklet that unwinds from a panic does not wait, nor does one of a thread that is ending.
+/// A tasklet that unwinds from a panic or was killed does not wait, nor does one of a thread that is ending.
+///
+/// # Panics
+/// Inside a [`no_switch`](crate::no_switch) guard.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -20,11 +23,13 @@ use crate::{current, wake::Waiting};
 /// assert!(start.elapsed() < Duration::from_secs(2));
 /// ```
 pub fn sleep(duration: Duration) {
-    current::with(|scheduler| {
-        let Ok(ticket) = scheduler.begin() else { return };
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let deadline = scheduler.now().saturating_add(nanoseconds);
+    with(|scheduler| {
+        let ticket = match scheduler.begin_sleep() {
+            Ok(ticket) => ticket,
+            Err(guard @ Refused::NoSwitch(_)) => panic!("sleep: {guard}"),
+            Err(_) => return,
+        };
         // Only the deadline ends it.
-        let _ = scheduler.wait(ticket, Waiting::Sleep, Some(deadline));
+        let _ = scheduler.wait(ticket, Waiting::Sleep, Some(scheduler.deadline_in(duration)));
     });
 }

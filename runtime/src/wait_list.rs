@@ -19,8 +19,6 @@ pub(crate) struct WaitList<T> {
     waiters: Slab<Waiter<T>>,
     /// The first and the last in line.
     ends: Option<(usize, usize)>,
-    /// How many are in line.
-    len: usize,
 }
 
 #[derive(Debug)]
@@ -32,55 +30,90 @@ struct Waiter<T> {
     /// Its neighbours, while it is in line.
     before: Option<usize>,
     after: Option<usize>,
-    in_line: bool,
+    /// Whether it waits, or is done waiting and how.
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    InLine,
+    Served,
+    /// Its turn came when something else had already ended its wait.
+    PassedOver,
+}
+
+/// What a waiter takes along when it leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Left<T> {
+    /// What it brought, or what was left for it.
+    pub(crate) value: T,
+    /// Whether it was served.
+    pub(crate) served: bool,
 }
 
 impl<T> WaitList<T> {
     pub(crate) const fn new() -> WaitList<T> {
-        WaitList { waiters: Slab::new(), ends: None, len: 0 }
-    }
-
-    /// How many are in line.
-    pub(crate) fn len(&self) -> usize {
-        self.len
+        WaitList { waiters: Slab::new(), ends: None }
     }
 
     /// Joins the end of the line.
+    #[inline]
     pub(crate) fn push(&mut self, ticket: Ticket, value: T) -> Place {
         let before = self.ends.map(|(_, last)| last);
-        let key = self.waiters.insert(Waiter { ticket, value, before, after: None, in_line: true });
+        let waiter = Waiter { ticket, value, before, after: None, stage: Stage::InLine };
+        let key = self.waiters.insert(waiter);
         match before {
             Some(last) => self.waiters[last].after = Some(key),
             None => self.ends = Some((key, key)),
         }
         self.ends = self.ends.map(|(first, _)| (first, key));
-        self.len += 1;
         Place(key)
     }
 
-    /// Takes the first out of the line; its place stays until it leaves.
-    pub(crate) fn serve(&mut self) -> Option<(Place, Ticket)> {
-        let (first, _) = self.ends?;
-        self.unlink(first);
-        Some((Place(first), self.waiters[first].ticket))
+    /// Takes the first that `wake` says it has woken out of the line, and all before it, whose waits are over already.
+    /// Its place stays until it leaves.
+    #[inline]
+    pub(crate) fn serve(&mut self, mut wake: impl FnMut(Ticket) -> bool) -> Option<Place> {
+        loop {
+            let (first, _) = self.ends?;
+            self.unlink(first);
+            let waiter = &mut self.waiters[first];
+            if wake(waiter.ticket) {
+                waiter.stage = Stage::Served;
+                return Some(Place(first));
+            }
+            waiter.stage = Stage::PassedOver;
+        }
+    }
+
+    /// Those in line, first come first.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        let mut next = self.ends.map(|(first, _)| first);
+        std::iter::from_fn(move || {
+            let waiter = &self.waiters[next?];
+            next = waiter.after;
+            Some(waiter.ticket)
+        })
     }
 
     /// What a waiter that has not left brought or was given.
+    #[inline]
     pub(crate) fn value(&mut self, place: Place) -> &mut T {
         &mut self.waiters[place.0].value
     }
 
     /// Gives the place up, from the line or after being served.
-    pub(crate) fn leave(&mut self, place: Place) -> T {
-        if self.waiters[place.0].in_line {
+    #[inline]
+    pub(crate) fn leave(&mut self, place: Place) -> Left<T> {
+        if self.waiters[place.0].stage == Stage::InLine {
             self.unlink(place.0);
         }
-        self.waiters.remove(place.0).value
+        let Waiter { value, stage, .. } = self.waiters.remove(place.0);
+        Left { value, served: stage == Stage::Served }
     }
 
     fn unlink(&mut self, key: usize) {
         let waiter = &mut self.waiters[key];
-        waiter.in_line = false;
         let (before, after) = (waiter.before.take(), waiter.after.take());
         if let Some(before) = before {
             self.waiters[before].after = after;
@@ -92,7 +125,6 @@ impl<T> WaitList<T> {
         let first = if first == key { after } else { Some(first) };
         let last = if last == key { before } else { Some(last) };
         self.ends = first.zip(last);
-        self.len -= 1;
     }
 }
 
@@ -108,22 +140,32 @@ mod tests {
     fn the_first_to_come_is_served_first() {
         let mut list = WaitList::new();
         let places = [1, 2, 3].map(|n| list.push(ticket(n), n));
-        assert_eq!(list.serve(), Some((places[0], ticket(1))));
-        assert_eq!(list.len(), 2);
-        assert_eq!(list.leave(places[0]), 1);
-        assert_eq!(list.serve().map(|(_, ticket)| ticket.sequence), Some(2));
-        assert_eq!(list.serve().map(|(_, ticket)| ticket.sequence), Some(3));
-        assert_eq!(list.serve(), None);
+        assert_eq!(list.serve(|_| true), Some(places[0]));
+        assert_eq!(list.tickets().map(|ticket| ticket.sequence).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(list.leave(places[0]), Left { value: 1, served: true });
+        assert_eq!(list.serve(|_| true), Some(places[1]));
+        assert_eq!(list.serve(|_| true), Some(places[2]));
+        assert_eq!(list.serve(|_| true), None);
+    }
+
+    #[test]
+    fn one_whose_wait_is_over_is_passed_over_and_keeps_its_value() {
+        let mut list = WaitList::new();
+        let places = [1, 2].map(|n| list.push(ticket(n), n));
+        assert_eq!(list.serve(|ticket| ticket.sequence == 2), Some(places[1]));
+        assert_eq!(list.leave(places[0]), Left { value: 1, served: false });
+        assert_eq!(list.leave(places[1]), Left { value: 2, served: true });
+        assert_eq!(list.tickets().count(), 0);
     }
 
     #[test]
     fn a_value_left_for_a_served_waiter_stays_until_it_leaves() {
         let mut list = WaitList::new();
         let place = list.push(ticket(1), None);
-        list.serve();
+        list.serve(|_| true);
         *list.value(place) = Some("for you");
         list.push(ticket(2), None);
-        assert_eq!(list.leave(place), Some("for you"));
+        assert_eq!(list.leave(place).value, Some("for you"));
     }
 
     #[test]
@@ -131,9 +173,8 @@ mod tests {
         for gone in 0..3 {
             let mut list = WaitList::new();
             let places = [0, 1, 2].map(|n| list.push(ticket(n), n));
-            assert_eq!(list.leave(places[gone]), gone as u64);
-            let rest: Vec<_> =
-                std::iter::from_fn(|| list.serve()).map(|(_, t)| t.sequence).collect();
+            assert_eq!(list.leave(places[gone]), Left { value: gone as u64, served: false });
+            let rest: Vec<_> = list.tickets().map(|ticket| ticket.sequence).collect();
             let expected: Vec<_> = (0..3).filter(|&n| n != gone as u64).collect();
             assert_eq!(rest, expected);
         }

@@ -63,6 +63,8 @@ pub enum Waiting {
     Send(ChannelId),
     /// For a sender on a channel.
     Receive(ChannelId),
+    /// For the first of several things.
+    Select,
     /// For a connection to be made, on this descriptor.
     Connect(i32),
     /// For a connection to come in, on this descriptor.
@@ -82,7 +84,11 @@ impl Waiting {
             | Waiting::Accept(_)
             | Waiting::Read(_)
             | Waiting::Write(_) => true,
-            Waiting::Insert | Waiting::Join(_) | Waiting::Send(_) | Waiting::Receive(_) => false,
+            Waiting::Insert
+            | Waiting::Select
+            | Waiting::Join(_)
+            | Waiting::Send(_)
+            | Waiting::Receive(_) => false,
         }
     }
 }
@@ -91,6 +97,7 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Waiting::Sleep => write!(f, "sleeps"),
+            Waiting::Select => write!(f, "waits for the first of several channels"),
             Waiting::Insert => write!(f, "is paused: waits to be inserted"),
             Waiting::Join(id) => write!(f, "waits for the end of tasklet {id}"),
             Waiting::Send(channel) => write!(f, "waits for a receiver on {channel}"),
