@@ -23,7 +23,9 @@ use std::{
 use crate::{
     current::with,
     error::{Interrupt, ReceiveError, Refused, SendError, SendReason, Thrown},
+    observers,
     scheduler::Scheduler,
+    table::Flags,
     tasklet::Handle,
     wait_list::{Left, Place, WaitList},
     wake::{ChannelId, Ticket, Waiting},
@@ -482,6 +484,14 @@ impl<T> Channel<T> {
         if let Err(refused) = scheduler.check() {
             return Attempt::Failed(parcel, Refusal::Refused(refused));
         }
+        if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
+            let state = self.shared.state.borrow();
+            let has_room = state.buffer.len() < state.capacity;
+            let will_block =
+                !has_room && !state.receivers.tickets().any(|ticket| scheduler.is_parked(ticket));
+            drop(state);
+            observers::operation(scheduler, self.shared.id, true, will_block);
+        }
         let mut guard = self.shared.state.borrow_mut();
         let state = &mut *guard;
         let hand_off = state.hand_off(Preference::Receiver);
@@ -510,6 +520,14 @@ impl<T> Channel<T> {
     pub(crate) fn take(&self, scheduler: &Scheduler) -> Attempt<Parcel<T>, ()> {
         if let Err(refused) = scheduler.check() {
             return Attempt::Failed((), Refusal::Refused(refused));
+        }
+        if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
+            let state = self.shared.state.borrow();
+            let is_empty = state.buffer.is_empty();
+            let will_block =
+                is_empty && !state.senders.tickets().any(|ticket| scheduler.is_parked(ticket));
+            drop(state);
+            observers::operation(scheduler, self.shared.id, false, will_block);
         }
         let mut guard = self.shared.state.borrow_mut();
         let state = &mut *guard;

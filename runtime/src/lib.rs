@@ -42,6 +42,8 @@ pub mod park;
 
 mod tasklet;
 
+mod observers;
+
 mod channel;
 mod no_switch;
 mod select;
@@ -52,6 +54,10 @@ pub use error::{
     JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError, Thrown,
 };
 pub use no_switch::{NoSwitch, no_switch};
+pub use observers::{
+    ChannelCallback, ChannelEvent, ScheduleCallback, channel_callback, schedule_callback,
+    set_channel_callback, set_schedule_callback,
+};
 pub use report::{Report, Waiter, Who};
 pub use select::Select;
 pub use state::Summary;

@@ -47,6 +47,8 @@ pub(crate) struct Scheduler {
     markers: Cell<u32>,
     /// Whether tasklets ran after the last marker.
     uncovered: Cell<bool>,
+    /// Called by a tasklet that has been switched to, when someone watches.
+    switched: Cell<Option<fn(&Scheduler)>>,
     /// Kept for its memory, between two looks outside.
     woken: RefCell<Vec<Ticket>>,
 }
@@ -79,6 +81,7 @@ impl Scheduler {
             at_end,
             markers: Cell::new(0),
             uncovered: Cell::new(false),
+            switched: Cell::new(None),
             woken: RefCell::new(Vec::new()),
         }
     }
@@ -137,7 +140,7 @@ impl Scheduler {
         self.settle_in(&mut core);
         let id = TaskletId(core.next_id);
         core.next_id += 1;
-        let since = core.now;
+        let (since, flags) = (core.now, core.seen);
         let index = core.tasks.insert(Task {
             id,
             state: State::Paused,
@@ -146,7 +149,7 @@ impl Scheduler {
             wake: Wake::Unparked,
             waiting: Waiting::Insert,
             outside: false,
-            flags: Flags::NONE,
+            flags,
             timer: None,
             no_switch: None,
             refusals: 0,
@@ -355,6 +358,19 @@ impl Scheduler {
         if !self.switch.leave() {
             self.leave_main();
         }
+        if self.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN)) {
+            self.arrive();
+        }
+    }
+
+    /// What the tasklet that has just been switched to does before it goes on.
+    #[cold]
+    pub(crate) fn arrive(&self) {
+        if let (true, Some(switched)) =
+            (self.flags.get().any(Flags::SWITCHES_SEEN), self.switched.get())
+        {
+            switched(self);
+        }
         if self.flags.get().any(Flags::UNWIND) {
             self.unwind();
         }
@@ -459,6 +475,37 @@ impl Scheduler {
         }
     }
 
+    /// Begins or ends to show every tasklet what `seen` stands for.
+    pub(crate) fn observe(&self, seen: Flags, begin: bool, switched: fn(&Scheduler)) {
+        if self.has_ended() {
+            return;
+        }
+        self.switched.set(Some(switched));
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        let change = |flags: Flags| if begin { flags.with(seen) } else { flags.without(seen) };
+        core.seen = change(core.seen);
+        for (_, task) in &mut core.tasks {
+            task.flags = change(task.flags);
+        }
+        self.flags.set(change(self.flags.get()));
+    }
+
+    /// Lets the tasklet that runs go unseen; gives what it was seen by.
+    pub(crate) fn pause_observers(&self) -> Flags {
+        let seen = self.core.borrow().seen;
+        let (key, _) = self.current();
+        self.change_flags(key, |flags| flags.without(seen));
+        seen
+    }
+
+    /// Ends what [`pause_observers`](Self::pause_observers) began.
+    pub(crate) fn resume_observers(&self, seen: Flags) {
+        let (key, _) = self.current();
+        let still = self.core.borrow().seen;
+        self.change_flags(key, |flags| flags.with(seen.common(still)));
+    }
+
     fn change_flags(&self, key: Key, change: impl FnOnce(Flags) -> Flags) -> bool {
         let mut core = self.core.borrow_mut();
         if !self.has_ended() {
@@ -528,6 +575,18 @@ impl Scheduler {
                 unreachable!("a tasklet that ends is not its own target")
             }
         }
+    }
+
+    /// As [`raise`](Self::raise), from a tasklet that goes on; raises it here when it is for the caller.
+    pub(crate) fn raise_now(&self, payload: Payload) {
+        let is_for_caller = {
+            let core = self.core.borrow();
+            core.runners.last().copied().unwrap_or(MAIN) == core.current
+        };
+        if is_for_caller {
+            resume_unwind(payload);
+        }
+        self.raise(payload);
     }
 
     /// Counts a panic that its holder never read.

@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) raised: Option<(u32, Payload)>,
     /// Jobs that never ran: their closures are the user's, so main or `run` drops them.
     pub(crate) leftovers: Vec<Rc<dyn Job>>,
+    /// What the calls of every tasklet have to mind: whether someone watches.
+    pub(crate) seen: Flags,
     /// Kept for its memory, between two looks at the timers.
     pub(crate) fired: Vec<Fired>,
     /// The clock's zero, and the nanoseconds since then when it was last read.
@@ -146,6 +148,7 @@ impl Core {
             last: Last::Ended,
             raised: None,
             leftovers: Vec::new(),
+            seen: Flags::NONE,
             fired: Vec::new(),
             epoch: None,
             now: 0,
@@ -163,7 +166,7 @@ impl Core {
             wake: Wake::Unparked,
             waiting: Waiting::Insert,
             outside: false,
-            flags: Flags::NONE,
+            flags: self.seen,
             timer: None,
             no_switch: None,
             refusals: 0,

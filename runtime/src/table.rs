@@ -74,9 +74,18 @@ impl Flags {
     /// Its thread is ending.
     pub(crate) const ENDED: Flags = Flags(16);
 
+    /// Someone watches switches.
+    pub(crate) const SWITCHES_SEEN: Flags = Flags(32);
+    /// Someone watches channels.
+    pub(crate) const CHANNELS_SEEN: Flags = Flags(64);
+
     #[inline]
     pub(crate) const fn any(self, others: Flags) -> bool {
         self.0 & others.0 != 0
+    }
+
+    pub(crate) const fn common(self, others: Flags) -> Flags {
+        Flags(self.0 & others.0)
     }
 
     #[inline]

@@ -647,8 +647,8 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
             scheduler.switch().arrive(&entrance);
             let closure = self.closure.take().expect("a tasklet starts once");
             let result = catch_unwind(AssertUnwindSafe(|| {
-                if scheduler.flags.get().any(Flags::UNWIND) {
-                    scheduler.unwind();
+                if scheduler.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN)) {
+                    scheduler.arrive();
                 }
                 closure()
             }));

@@ -1,0 +1,182 @@
+//! Callbacks that watch switches and channel operations, for debugging and tests of order.
+//!
+//! - Both belong to the thread. They run on the stack of the tasklet that switches or operates, never on the loop's.
+//! - While one runs, nothing switches, as under a [`no_switch`](crate::no_switch) guard, and no callback is called.
+//! - A panic of a callback takes it out and goes where an unheld panic goes: to the innermost `run`, or to main.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    rc::Rc,
+};
+
+use crate::{
+    current::with,
+    scheduler::Scheduler,
+    table::Flags,
+    tasklet::{self, Handle},
+    wake::ChannelId,
+};
+
+/// Called with the tasklet that ran before and the one that goes on now.
+pub type ScheduleCallback = Rc<dyn Fn(&Handle, &Handle)>;
+
+/// Called with what a channel is about to do.
+pub type ChannelCallback = Rc<dyn Fn(&ChannelEvent)>;
+
+/// An operation that a channel is about to do.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ChannelEvent {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// The tasklet that sends or receives.
+    pub tasklet: Handle,
+    /// Whether it sends.
+    pub sending: bool,
+    /// Whether it is going to wait, or would have to.
+    pub will_block: bool,
+}
+
+thread_local! {
+    static OBSERVERS: RefCell<Observers> = const { RefCell::new(Observers::new()) };
+}
+
+struct Observers {
+    schedule: Option<ScheduleCallback>,
+    channel: Option<ChannelCallback>,
+    /// Who went on last.
+    previous: Option<Handle>,
+}
+
+impl Observers {
+    const fn new() -> Observers {
+        Observers { schedule: None, channel: None, previous: None }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observers").finish_non_exhaustive()
+    }
+}
+
+/// Calls `callback` at every switch of this thread, on the stack of the tasklet that goes on, before it does. Gives the
+/// callback that was there. `None` stops it.
+///
+/// The end of a tasklet is a switch from it. A call that comes back to its caller without a switch is none.
+///
+/// Stackless: `stackless.set_schedule_callback(callable)`.
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// let trace = Rc::new(RefCell::new(Vec::new()));
+/// let theirs = trace.clone();
+/// pila_runtime::set_schedule_callback(Some(Rc::new(move |from, to| {
+///     theirs.borrow_mut().push((from.id().get(), to.id().get()));
+/// })));
+/// pila_runtime::tasklet(|| ());
+/// pila_runtime::run();
+/// assert_eq!(*trace.borrow(), [(0, 1), (1, 0)]);
+/// # pila_runtime::set_schedule_callback(None);
+/// ```
+pub fn set_schedule_callback(callback: Option<ScheduleCallback>) -> Option<ScheduleCallback> {
+    with(|scheduler| scheduler.observe(Flags::SWITCHES_SEEN, callback.is_some(), switched));
+    let current = tasklet::current();
+    observers(|observers| {
+        observers.previous = Some(current);
+        std::mem::replace(&mut observers.schedule, callback)
+    })
+}
+
+/// The callback that is called at every switch.
+///
+/// ```
+/// assert!(pila_runtime::schedule_callback().is_none());
+/// ```
+#[must_use]
+pub fn schedule_callback() -> Option<ScheduleCallback> {
+    observers(|observers| observers.schedule.clone())
+}
+
+/// Calls `callback` before every operation on a channel of this thread. Gives the callback that was there. `None` stops
+/// it.
+///
+/// Stackless: `stackless.set_channel_callback(callable)`.
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let blocked = Rc::new(Cell::new(0));
+/// let theirs = blocked.clone();
+/// pila_runtime::set_channel_callback(Some(Rc::new(move |event| {
+///     theirs.set(theirs.get() + i32::from(event.will_block));
+/// })));
+/// let channel = pila_runtime::Channel::new();
+/// let sender = channel.clone();
+/// pila_runtime::tasklet(move || sender.send(1));
+/// pila_runtime::run();
+/// assert_eq!(channel.receive().unwrap(), 1);
+/// assert_eq!(blocked.get(), 1);
+/// # pila_runtime::set_channel_callback(None);
+/// ```
+pub fn set_channel_callback(callback: Option<ChannelCallback>) -> Option<ChannelCallback> {
+    with(|scheduler| scheduler.observe(Flags::CHANNELS_SEEN, callback.is_some(), switched));
+    observers(|observers| std::mem::replace(&mut observers.channel, callback))
+}
+
+/// The callback that is called before every operation on a channel.
+///
+/// ```
+/// assert!(pila_runtime::channel_callback().is_none());
+/// ```
+#[must_use]
+pub fn channel_callback() -> Option<ChannelCallback> {
+    observers(|observers| observers.channel.clone())
+}
+
+/// Looks at the thread's callbacks, unless the thread is ending and they are gone.
+fn observers<T>(look: impl FnOnce(&mut Observers) -> Option<T>) -> Option<T> {
+    OBSERVERS.try_with(|observers| look(&mut observers.borrow_mut())).ok()?
+}
+
+/// Tells the channel callback of an operation that is about to happen.
+#[cold]
+pub(crate) fn operation(
+    scheduler: &Scheduler,
+    channel: ChannelId,
+    sending: bool,
+    will_block: bool,
+) {
+    let Some(callback) = channel_callback() else { return };
+    let event = ChannelEvent { channel, tasklet: tasklet::current(), sending, will_block };
+    call(scheduler, || callback(&event), || drop(set_channel_callback(None)));
+}
+
+/// Tells the schedule callback that the tasklet that runs goes on.
+fn switched(scheduler: &Scheduler) {
+    let current = tasklet::current();
+    let seen = observers(|observers| {
+        Some((observers.schedule.clone()?, observers.previous.replace(current.clone())?))
+    });
+    let Some((callback, previous)) = seen else { return };
+    if previous.id() != current.id() {
+        call(scheduler, || callback(&previous, &current), || drop(set_schedule_callback(None)));
+    }
+}
+
+/// Calls a callback under its rules. When it panics, `take_out` forgets it.
+#[track_caller]
+fn call(scheduler: &Scheduler, callback: impl FnOnce(), take_out: impl FnOnce()) {
+    let seen = scheduler.pause_observers();
+    let whose = scheduler.forbid_switches(Location::caller());
+    let result = catch_unwind(AssertUnwindSafe(callback));
+    scheduler.allow_switches(whose);
+    scheduler.resume_observers(seen);
+    if let Err(payload) = result {
+        take_out();
+        scheduler.raise_now(payload);
+    }
+}
