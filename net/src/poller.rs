@@ -70,6 +70,15 @@ thread_local! {
 }
 
 impl Poller {
+    /// Makes the calling thread's poller while there are descriptors left for it: a server must be able to wait on the
+    /// connection that took the last one.
+    pub(crate) fn prepare() {
+        if ID.get() == 0 {
+            // What stands in its way, if anything, is told to whoever has to wait.
+            Self::here().ok();
+        }
+    }
+
     /// The calling thread's poller, which drives its scheduler from the first call on.
     ///
     /// Fails when another driver is there already, or when the thread's locals are being destroyed.

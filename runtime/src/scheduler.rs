@@ -814,7 +814,9 @@ impl Scheduler {
     /// `instant` in nanoseconds of the scheduler's clock.
     pub(crate) fn nanoseconds(&self, instant: Instant) -> u64 {
         // The epoch must not lie after the first instant that is asked about.
-        self.now();
+        if self.core.borrow().epoch.is_none() {
+            self.now();
+        }
         self.core.borrow_mut().nanoseconds(instant)
     }
 

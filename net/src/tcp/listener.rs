@@ -8,6 +8,7 @@ use std::iter::FusedIterator;
 use std::net::{self, SocketAddr, ToSocketAddrs};
 
 use super::{TcpStream, each_address};
+use crate::poller::Poller;
 use crate::source::{Operation, Source};
 use crate::syscall;
 
@@ -124,6 +125,7 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        Poller::prepare();
         let (stream, address) = self.source.run(Operation::Accept, syscall::accept)?;
         Ok((TcpStream::accepted(stream), address))
     }
