@@ -561,9 +561,8 @@ impl Scheduler {
         let mut core = self.core.borrow_mut();
         let target = core.runners.last().copied().unwrap_or(MAIN);
         // Whoever gets it runs before anyone else can panic, unless it is the panic of an observer or a killer.
-        if core.raised.replace((target, payload)).is_some() {
-            core.totals.unread_panics += 1;
-        }
+        let unread = core.raised.replace((target, payload));
+        core.totals.unread_panics += usize::from(unread.is_some());
         match core.tasks[target as usize].state {
             State::Queued(position) => core.rotate_to(position),
             State::Parked(sequence) => {
@@ -575,6 +574,9 @@ impl Scheduler {
                 unreachable!("a tasklet that ends is not its own target")
             }
         }
+        drop(core);
+        // Its destructor is the user's.
+        drop(unread);
     }
 
     /// As [`raise`](Self::raise), from a tasklet that goes on; raises it here when it is for the caller.
@@ -629,10 +631,24 @@ impl Scheduler {
         let raised = core.raised.take_if(|(target, _)| *target == me);
         let leftovers = mem::take(&mut core.leftovers);
         drop(core);
-        drop(leftovers);
+        if !leftovers.is_empty() {
+            self.drop_leftovers(leftovers);
+        }
         if let Some((_, payload)) = raised {
             resume_unwind(payload);
         }
+    }
+
+    /// Drops closures that never ran. They may wait, while how the caller's own wait ended is not known to it yet.
+    fn drop_leftovers(&self, leftovers: Vec<Rc<dyn Job>>) {
+        let me = self.core.borrow().current as usize;
+        let take = |wake| {
+            let mut core = self.core.borrow_mut();
+            core.tasks.get_mut(me).map_or(Wake::Unparked, |task| mem::replace(&mut task.wake, wake))
+        };
+        let wake = take(Wake::Unparked);
+        drop(leftovers);
+        take(wake);
     }
 
     // The loop.

@@ -229,7 +229,9 @@ impl Core {
             State::Queued(position) => self.queue.remove(position),
             _ => self.starved.retain(|&starved| starved != index),
         }
-        self.tasks[index as usize].state = State::Paused;
+        let now = self.now;
+        let task = &mut self.tasks[index as usize];
+        (task.state, task.since) = (State::Paused, now);
         if self.queue.needs_compacting() {
             self.queue.compact(|index, position| set_position(&mut self.tasks, index, position));
         }
@@ -369,7 +371,8 @@ impl Core {
         self.started -= 1;
         self.totals.finished += 1;
         self.last = Last::Ended;
-        if !self.starved.is_empty() {
+        // Nobody comes before the one that a panic is raised in.
+        if !self.starved.is_empty() && self.raised.is_none() {
             self.feed_starved();
         }
     }

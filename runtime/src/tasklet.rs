@@ -29,10 +29,14 @@ use crate::{
     wake::{TaskletId, Ticket, Waiting},
 };
 
+/// Closures of more bytes than this are boxed.
+const LARGE_CLOSURE: usize = 4096;
+
 /// Creates a tasklet that runs `f` and puts it at the tail of the run queue. Dropping what it returns detaches it.
 ///
 /// Nothing runs until the caller waits or yields: [`run`], [`schedule`], [`Tasklet::join`], any blocking call. The
-/// tasklet takes a stack of 256 KiB, of which only touched pages count, when it first runs; [`Builder`] gives others.
+/// tasklet takes a stack of 256 KiB, of which only touched pages count, when it first runs; [`Builder`] gives others. A
+/// result of more than some 16 KiB passes over that stack several times: better return it in a `Box`.
 ///
 /// Stackless: `tasklet(f)(args)`.
 ///
@@ -459,6 +463,11 @@ impl<T: 'static> Tasklet<T> {
     where
         F: FnOnce() -> T + 'static,
     {
+        // Every call on the way to the closure may copy it, onto a stack that is not large.
+        if size_of::<F>() > LARGE_CLOSURE {
+            let f: Box<dyn FnOnce() -> T> = Box::new(f);
+            return Tasklet::create(f, class, name, birth);
+        }
         let created = Location::caller();
         let packet = Rc::new(Packet { closure: Cell::new(Some(f)), slot: Slot::new() });
         let job = packet.clone();
