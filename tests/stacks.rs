@@ -1,0 +1,353 @@
+//! Stacks: a hundred thousand of them, their guards, and what happens when there are no more.
+//!
+//! What kills a process, or needs one with other limits, runs in a process of its own.
+
+use std::{
+    cell::{Cell, RefCell},
+    env, fs,
+    os::unix::process::ExitStatusExt,
+    panic::catch_unwind,
+    process::{Command, Output},
+    rc::Rc,
+    time::Duration,
+};
+
+use pila::{Builder, Channel, JoinError, SendReason, Tasklet, run, schedule, sleep, tasklet};
+
+/// The largest stack: some 127 of them fill the address space, for no memory at all.
+const TIB: usize = 1 << 40;
+
+/// Runs the test `name` of this file again, alone, in a process of its own: that of `sh -c` with `setup` before it.
+fn again(name: &str, setup: &str) -> Output {
+    let mut command = Command::new("sh");
+    let program = env::current_exe().unwrap();
+    command.arg("-c").arg(format!("{setup} exec \"$0\" --exact {name} --nocapture"));
+    command.arg(program).env("PILA_TEST_CHILD", "1");
+    // Under AddressSanitizer, let faults be what they are.
+    command.env("ASAN_OPTIONS", "detect_leaks=0:handle_segv=0").output().unwrap()
+}
+
+fn is_child() -> bool {
+    env::var_os("PILA_TEST_CHILD").is_some()
+}
+
+#[track_caller]
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{output:#?}");
+}
+
+/// A line of /proc/self/status, in bytes.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// Parks `count` tasklets on a channel that closing releases.
+fn park(count: usize) -> Channel<()> {
+    let gate = Channel::new();
+    for _ in 0..count {
+        let gate = gate.clone();
+        tasklet(move || drop(gate.receive()));
+    }
+    gate
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn a_hundred_thousand_tasklets_park_in_4_5_kib_each() {
+    if is_child() {
+        let limit = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+        assert!(limit.trim().parse::<usize>().unwrap() < 100_000, "{limit}");
+        let count = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
+        let before = resident();
+        let gate = park(count);
+        assert_eq!(run().blocked, count);
+        let each = (resident() - before) / count;
+        println!("{each} bytes each");
+        // The frames of a debug build are larger.
+        let allowed = if cfg!(debug_assertions) { 9_000 } else { 4_608 };
+        assert!((4_096..=allowed).contains(&each), "{each} bytes each");
+        gate.close();
+        assert_eq!(run().finished, count);
+        return;
+    }
+    let output = again("a_hundred_thousand_tasklets_park_in_4_5_kib_each", "");
+    assert_success(&output);
+}
+
+/// Runs off the end of its stack.
+fn fall(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if depth == u64::MAX { 0 } else { fall(depth + 1) + frame[3] }
+}
+
+fn overflow_in_the_second_of_three() {
+    // So that there is a stack below: what lies beyond the guard belongs to another.
+    let gate = park(1);
+    schedule();
+    tasklet(|| std::hint::black_box(fall(0)));
+    tasklet(|| ());
+    run();
+    drop(gate);
+}
+
+#[test]
+fn a_write_below_a_stack_faults_on_its_guard() {
+    if is_child() {
+        overflow_in_the_second_of_three();
+        return;
+    }
+    let output = again("a_write_below_a_stack_faults_on_its_guard", "");
+    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+}
+
+#[test]
+fn a_write_below_a_stack_faults_on_a_guard_made_by_mprotect() {
+    if is_child() {
+        overflow_in_the_second_of_three();
+        return;
+    }
+    let name = "a_write_below_a_stack_faults_on_a_guard_made_by_mprotect";
+    let output = again(name, "PILA_STACK_GUARD=mprotect");
+    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+}
+
+#[test]
+fn a_reused_stack_keeps_its_guard() {
+    if is_child() {
+        for _ in 0..1000 {
+            tasklet(schedule);
+        }
+        run();
+        overflow_in_the_second_of_three();
+        return;
+    }
+    let output = again("a_reused_stack_keeps_its_guard", "");
+    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+}
+
+#[test]
+fn with_mprotect_32_000_park_then_builders_fail_and_the_rest_wait() {
+    if is_child() {
+        let gate = park(40_000);
+        // Those that cannot start wait for a stack, so they are not blocked. Main takes a turn instead of `run`, which
+        // would end them.
+        schedule();
+        let parked = -gate.balance();
+        println!("{parked} parked");
+        assert!((30_000..33_000).contains(&parked), "{parked} parked");
+
+        let error = Builder::new().tasklet(|| ()).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.kind(), std::io::ErrorKind::OutOfMemory, "{text}");
+        assert!(text.contains("vm.max_map_count"), "{text}");
+        assert!(text.contains(&format!("{parked} live")), "{text}");
+        assert!(text.contains("sysctl -w vm.max_map_count=131060"), "{text}");
+
+        // The process can still do other things that need mappings.
+        assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
+        let last = tasklet(|| "last");
+        gate.close();
+        assert_eq!(run().finished, 40_001);
+        assert_eq!(last.join().unwrap(), "last");
+        Builder::new().tasklet(|| ()).unwrap().join().unwrap();
+        return;
+    }
+    let name = "with_mprotect_32_000_park_then_builders_fail_and_the_rest_wait";
+    let output = again(name, "PILA_STACK_GUARD=mprotect");
+    assert_success(&output);
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn under_a_memory_limit_builders_fail_and_the_runtime_goes_on() {
+    if is_child() {
+        let mut parked = Vec::new();
+        let gate = Channel::<()>::new();
+        let error = loop {
+            let theirs = gate.clone();
+            let builder = Builder::new().stack_size(64 << 20);
+            match builder.tasklet(move || drop(theirs.receive())) {
+                Ok(tasklet) => parked.push(tasklet),
+                Err(error) => break error,
+            }
+            assert!(parked.len() < 100, "the limit is not felt");
+            schedule();
+        };
+        let text = error.to_string();
+        assert!(text.contains(&format!("{} live", parked.len())), "{text}");
+        assert!(parked.len() > 2, "{}", parked.len());
+        // Small ones are still to be had, and the large ones again once released.
+        assert_eq!(Builder::new().stack_size(1).tasklet(|| 1).unwrap().join().unwrap(), 1);
+        gate.close();
+        assert_eq!(run().blocked, 0);
+        let again = Builder::new().stack_size(64 << 20).tasklet(|| 2).unwrap();
+        assert_eq!(again.join().unwrap(), 2);
+        return;
+    }
+    let name = "under_a_memory_limit_builders_fail_and_the_runtime_goes_on";
+    let output = again(name, "ulimit -v 1000000 &&");
+    assert_success(&output);
+}
+
+/// Parks tasklets with stacks of 1 TiB until there are no more, and gives what releases them.
+fn fill_the_address_space() -> (Channel<()>, usize) {
+    let gate = Channel::<()>::new();
+    let mut parked = 0;
+    loop {
+        let theirs = gate.clone();
+        let huge = Builder::new().stack_size(TIB);
+        let Ok(tasklet) = huge.tasklet(move || drop(theirs.receive())) else { break };
+        parked += 1;
+        schedule();
+        assert!(tasklet.is_blocked());
+    }
+    assert!((8..=128).contains(&parked), "{parked} parked");
+    (gate, parked)
+}
+
+/// Makes a tasklet that needs a stack of 1 TiB and gets none at its turn: it is made while there still is one.
+fn make_starved<T: 'static>(count: usize, f: impl Fn(usize) -> T + 'static) -> Starved<T> {
+    let f = Rc::new(f);
+    let tasklets = (0..count).map(|number| {
+        let f = f.clone();
+        Builder::new().stack_size(TIB).bind(move || f(number)).unwrap()
+    });
+    let tasklets: Vec<_> = tasklets.collect();
+    let (gate, parked) = fill_the_address_space();
+    for tasklet in &tasklets {
+        tasklet.insert().unwrap();
+    }
+    Starved { tasklets, gate, parked }
+}
+
+struct Starved<T> {
+    tasklets: Vec<Tasklet<T>>,
+    /// Closing it releases the stacks.
+    gate: Channel<()>,
+    parked: usize,
+}
+
+/// The address space is the process's, so each test that fills it has one of its own.
+fn in_its_own_process(name: &str, body: impl FnOnce()) {
+    if is_child() {
+        return body();
+    }
+    assert_success(&again(name, ""));
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn one_without_a_stack_waits_for_one() {
+    in_its_own_process("one_without_a_stack_waits_for_one", || {
+        let starved = make_starved(3, |number| number);
+        schedule();
+        for tasklet in &starved.tasklets {
+            assert!(tasklet.is_scheduled() && !tasklet.is_blocked());
+        }
+        starved.gate.close();
+        let results: Vec<_> =
+            starved.tasklets.into_iter().map(|tasklet| tasklet.join().unwrap()).collect();
+        assert_eq!(results, [0, 1, 2]);
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn those_without_a_stack_keep_their_order() {
+    in_its_own_process("those_without_a_stack_keep_their_order", || {
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let theirs = log.clone();
+        let starved = make_starved(5, move |number| theirs.borrow_mut().push(number));
+        schedule();
+        // One leaves the line, and comes back at its end.
+        starved.tasklets[1].remove().unwrap();
+        assert!(starved.tasklets[1].is_paused());
+        starved.tasklets[1].insert().unwrap();
+        starved.gate.close();
+        assert_eq!(run().finished, starved.parked + 5);
+        assert_eq!(*log.borrow(), [0, 2, 3, 4, 1]);
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn one_for_which_nothing_can_free_a_stack_ends_without() {
+    in_its_own_process("one_for_which_nothing_can_free_a_stack_ends_without", || {
+        let dropped = Rc::new(());
+        let closure = dropped.clone();
+        let starved = make_starved(3, move |_| drop(closure.clone()));
+        let done = run();
+        assert_eq!((done.finished, done.no_stack, done.blocked), (0, 3, starved.parked));
+        for tasklet in starved.tasklets {
+            assert!(!tasklet.is_alive());
+            let error = tasklet.join().unwrap_err();
+            let JoinError::NoStack(source) = &error else { panic!("{error:?}") };
+            assert!(source.to_string().contains(&format!("{} live", starved.parked)), "{error}");
+        }
+        assert_eq!(Rc::strong_count(&dropped), 1, "the closures were not dropped");
+        starved.gate.close();
+        assert_eq!(run().finished, starved.parked);
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn a_sleeper_may_free_a_stack_so_the_others_wait_for_it() {
+    in_its_own_process("a_sleeper_may_free_a_stack_so_the_others_wait_for_it", || {
+        let starved = make_starved(1, |_| "ran after all");
+        let gate = starved.gate;
+        tasklet(move || {
+            sleep(Duration::from_millis(5));
+            gate.close();
+        });
+        run();
+        for tasklet in starved.tasklets {
+            assert_eq!(tasklet.join().unwrap(), "ran after all");
+        }
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn no_panic_is_lost_when_those_without_a_stack_get_one() {
+    in_its_own_process("no_panic_is_lost_when_those_without_a_stack_get_one", || {
+        // Each end frees a stack for the next, whose panic must not take the place of the one under way.
+        // Nobody holds them.
+        let Starved { gate, .. } =
+            make_starved(3, |number| std::panic::resume_unwind(Box::new(number)));
+        schedule();
+        gate.close();
+        let mut seen = Vec::new();
+        while let Err(payload) = catch_unwind(run) {
+            let payload: Box<usize> = payload.downcast().unwrap();
+            seen.push(*payload);
+        }
+        assert_eq!(seen, [0, 1, 2]);
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn a_closure_that_never_got_a_stack_may_wait_in_its_destructor() {
+    struct Waits(Rc<Cell<u32>>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            sleep(Duration::from_millis(1));
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    in_its_own_process("a_closure_that_never_got_a_stack_may_wait_in_its_destructor", || {
+        let drops = Rc::new(Cell::new(0));
+        let waits = Waits(drops.clone());
+        // The closure is the scheduler's alone.
+        let Starved { gate, .. } = make_starved(1, move |_| waits.0.get());
+        // Main waits for something else when it is told of the deadlock, and must still be told of that.
+        let error = Channel::new().send("mine").unwrap_err();
+        assert_eq!(error.value, "mine");
+        assert!(matches!(error.reason, SendReason::Deadlock(_)));
+        assert_eq!(drops.get(), 1);
+        gate.close();
+    });
+}
