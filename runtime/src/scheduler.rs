@@ -841,6 +841,8 @@ impl Scheduler {
         if place.is_some() || self.has_ended() {
             return Err(AlreadyInstalled);
         }
+        // The driver must end with its thread, even when no tasklet ever ran on it.
+        self.settle_in(&mut self.core.borrow_mut());
         *place = Some(driver);
         Ok(())
     }
