@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use pila_runtime::driver::{self, Driver};
+use pila_runtime::driver::{self, Driver, Notify};
 use pila_runtime::park::Ticket;
 use polling::{Event, Events, PollMode};
 use slab::Slab;
@@ -180,6 +180,18 @@ impl Poller {
     }
 }
 
+/// Ends a wait of a poller that lives. Does not keep it alive: registrations ask whether it does.
+#[derive(Debug)]
+struct Notifier(Weak<Poller>);
+
+impl Notify for Notifier {
+    fn notify(&self) {
+        let Some(poller) = self.0.upgrade() else { return };
+        // It writes to an eventfd of its own, which takes far more than is ever written between two waits.
+        let _ = poller.polling.notify();
+    }
+}
+
 /// What the scheduler waits with.
 #[derive(Debug)]
 struct PollerDriver {
@@ -233,6 +245,10 @@ impl Driver for PollerDriver {
             self.wait_portably(Some(Duration::ZERO), woken)?;
         }
         Ok(())
+    }
+
+    fn notifier(&self) -> Option<Arc<dyn Notify>> {
+        Some(Arc::new(Notifier(Arc::downgrade(&self.poller))))
     }
 }
 
@@ -355,6 +371,19 @@ mod tests {
             registration.readiness().clear(Direction::Read);
         }
         registration.end(ours.as_fd());
+    }
+
+    #[test]
+    fn a_notifier_ends_the_next_wait_and_outlives_the_poller() {
+        let mut driver = driver();
+        let notifier = driver.notifier().unwrap();
+        for _ in 0..3 {
+            notifier.notify();
+            notifier.notify();
+            driver.wait(None, &mut Vec::new()).unwrap();
+        }
+        drop(driver);
+        notifier.notify();
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! - The scheduler asks with a timeout of zero while tasklets can run, and waits only when none can.
 //! - A driver runs no code of the user: it hands tickets back, and the scheduler wakes who holds them.
+//! - Other threads reach a driver by its notifier alone, which ends a wait and says nothing more.
 //!
 //! Without sockets a thread has one that only sleeps. The first socket of a thread installs the poller of
 //! `pila-net`. Tests of time install [`VirtualClock`].
 
 use std::{
+    cell::OnceCell,
     fmt, io,
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,28 +30,100 @@ pub trait Driver: fmt::Debug {
     /// # Errors
     /// Only those after which no later call could work either: the scheduler panics with them.
     fn wait(&mut self, timeout: Option<Duration>, woken: &mut Vec<Ticket>) -> io::Result<()>;
+
+    /// What ends a [`wait`](Driver::wait) of this driver from any thread.
+    ///
+    /// A driver that has none is asked to wait no longer than a millisecond at a time once tasklets of its thread can
+    /// be woken by other threads.
+    fn notifier(&self) -> Option<Arc<dyn Notify>> {
+        None
+    }
+}
+
+/// Ends a driver's wait from any thread.
+///
+/// ```
+/// use pila_runtime::driver::{Driver, VirtualClock};
+///
+/// let mut clock = VirtualClock::new();
+/// let notifier = clock.notifier().expect("a virtual clock has one");
+/// let other = std::thread::spawn(move || notifier.notify());
+/// clock.wait(None, &mut Vec::new())?;
+/// # other.join().unwrap();
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub trait Notify: Send + Sync + fmt::Debug {
+    /// Ends the wait that is under way, or else the next one, which then returns at once.
+    fn notify(&self);
+}
+
+/// Where a thread sleeps that has no sockets.
+#[derive(Default, Debug)]
+struct Bell {
+    /// Whether it was rung since the last sleep.
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Bell {
+    fn sleep(&self, timeout: Option<Duration>) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = |rung: &mut bool| !*rung;
+        let mut rung = match timeout {
+            Some(timeout) => {
+                let slept = self.changed.wait_timeout_while(rung, timeout, quiet);
+                slept.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.changed.wait_while(rung, quiet).unwrap_or_else(PoisonError::into_inner),
+        };
+        *rung = false;
+    }
+}
+
+impl Notify for Bell {
+    fn notify(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_one();
+    }
 }
 
 /// The driver of a thread that has no sockets.
-#[derive(Debug)]
-pub(crate) struct Idle;
+#[derive(Default, Debug)]
+pub(crate) struct Idle {
+    /// Made for the first sleep, or the first thread that may have to end one.
+    bell: OnceCell<Arc<Bell>>,
+}
+
+impl Idle {
+    pub(crate) const fn new() -> Idle {
+        Idle { bell: OnceCell::new() }
+    }
+
+    fn bell(&self) -> &Arc<Bell> {
+        self.bell.get_or_init(Arc::default)
+    }
+}
 
 impl Driver for Idle {
-    // The one place where stopping the thread is the purpose: no tasklet can run before the deadline.
-    #[allow(clippy::disallowed_methods)]
     fn wait(&mut self, timeout: Option<Duration>, _: &mut Vec<Ticket>) -> io::Result<()> {
-        match timeout {
-            Some(Duration::ZERO) => {}
-            Some(timeout) => std::thread::sleep(timeout),
-            None => unreachable!("without sockets, only time can wake a tasklet from outside"),
+        if timeout != Some(Duration::ZERO) {
+            self.bell().sleep(timeout);
         }
         Ok(())
+    }
+
+    fn notifier(&self) -> Option<Arc<dyn Notify>> {
+        Some(self.bell().clone())
     }
 }
 
 /// A clock for tests: it stands still while anything can run, and jumps to the next deadline when nothing can.
 ///
 /// A program of hours of sleeps runs in microseconds, in the same order. [`now`] reads it.
+///
+/// What another thread does takes no time on this clock. While a tasklet waits for another thread and no deadline is
+/// pending, the clock stands still and the thread really waits. But a deadline that is pending is jumped to at once,
+/// however soon the other thread would have come: do not mix the two where that matters.
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,13 +138,15 @@ impl Driver for Idle {
 #[derive(Debug)]
 pub struct VirtualClock {
     now: Instant,
+    /// Where the thread waits for others while no deadline is pending.
+    bell: Arc<Bell>,
 }
 
 impl VirtualClock {
     /// A clock that starts at the present.
     #[must_use]
     pub fn new() -> VirtualClock {
-        VirtualClock { now: Instant::now() }
+        VirtualClock { now: Instant::now(), bell: Arc::default() }
     }
 }
 
@@ -85,9 +162,15 @@ impl Driver for VirtualClock {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, _: &mut Vec<Ticket>) -> io::Result<()> {
-        self.now +=
-            timeout.expect("with a virtual clock, only time can wake a tasklet from outside");
+        match timeout {
+            Some(timeout) => self.now += timeout,
+            None => self.bell.sleep(None),
+        }
         Ok(())
+    }
+
+    fn notifier(&self) -> Option<Arc<dyn Notify>> {
+        Some(self.bell.clone())
     }
 }
 

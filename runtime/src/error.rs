@@ -252,7 +252,7 @@ pub struct SendError<T> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SendReason {
-    /// The channel is closed.
+    /// The channel is closed; the thread queue has no receiver left.
     Closed,
     /// Nobody is left who could receive it.
     Deadlock(Report),
@@ -282,7 +282,7 @@ impl<T: fmt::Debug> std::error::Error for SendError<T> {}
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The channel is closed and nobody waits to send on it.
+    /// The channel is closed and nobody waits to send on it; the thread queue is empty and has no sender left.
     Closed,
     /// Nobody is left who could send one.
     Deadlock(Report),

@@ -7,17 +7,20 @@
 //! Each module uses only those above it.
 //!
 //! - `wake`: the vocabulary of waiting: who waits, for what, and the ticket that wakes it.
-//! - `run_queue`, `wait_list`, `timer`: who runs next, who waits for one thing, who waits for a time. Pure data.
+//! - `run_queue`, `wait_list`, `timer`, `locals`: who runs next, who waits for one thing, who waits for a time, what a
+//!   tasklet keeps for itself. Pure data.
 //! - `report`, `error`: what is told when nothing can run or an operation fails.
 //! - `stack`, `context`: guarded stacks, and the switch between them.
-//! - [`driver`]: what the scheduler asks of the outside world.
+//! - [`driver`], `mailbox`: what the scheduler asks of the outside world, and what other threads tell it.
 //! - `thread_end`: a thread's end, seen before its thread-locals go.
 //! - `table`, `state`, `scheduler`, `current`: the tasklets, what becomes of them, the loop, and whose loop it is.
 //! - [`park`]: the only door through which anything waits.
-//! - `tasklet`, `channel`, `time`: what users call.
+//! - `tasklet`, `channel`, `time`, [`sync`], `task_local`: what users call.
+//! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
 
 mod wake;
 
+mod locals;
 mod run_queue;
 mod timer;
 mod wait_list;
@@ -30,6 +33,7 @@ mod context;
 mod stack;
 
 pub mod driver;
+mod mailbox;
 mod thread_end;
 
 mod ending;
@@ -47,7 +51,15 @@ mod observers;
 mod channel;
 mod no_switch;
 mod select;
+pub mod sync;
+mod task_local;
 mod time;
+
+mod sides;
+mod thread;
+mod thread_queue;
+
+mod offload;
 
 pub use channel::{Channel, Iter, Preference};
 pub use error::{
@@ -58,12 +70,16 @@ pub use observers::{
     ChannelCallback, ChannelEvent, ScheduleCallback, channel_callback, schedule_callback,
     set_channel_callback, set_schedule_callback,
 };
+pub use offload::{OffloadPool, offload, offload_pool};
 pub use report::{Report, Waiter, Who};
 pub use select::Select;
 pub use state::Summary;
+pub use task_local::{AccessError, LocalKey};
 pub use tasklet::{
     Builder, Handle, Tasklet, current, main_tasklet, run, run_count, schedule, schedule_remove,
     tasklet,
 };
+pub use thread::{ThreadHandle, kill_all, spawn_thread, spawn_thread_named};
+pub use thread_queue::{QueueIter, QueueReceiver, QueueSender, thread_queue};
 pub use time::sleep;
-pub use wake::{ChannelId, TaskletId, Ticket, Waiting};
+pub use wake::{ChannelId, LockId, TaskletId, Ticket, Waiting};

@@ -23,11 +23,15 @@
 //! assert_eq!(pila_runtime::run().finished, 1);
 //! ```
 
-use std::time::Instant;
+use std::{marker::PhantomData, sync::Arc, time::Instant};
 
 pub use crate::error::Interrupt;
 pub use crate::wake::{Ticket, Waiting};
-use crate::{current, error::Refused};
+use crate::{
+    current,
+    error::Refused,
+    mailbox::{Heir, Mailbox},
+};
 
 /// Begins a wait of the tasklet that runs and hands out its ticket. A ticket that is never waited with does nothing.
 ///
@@ -71,4 +75,81 @@ pub fn unpark(ticket: Ticket) -> bool {
 #[inline]
 pub fn check() -> Result<(), Refused> {
     current::with(|scheduler| scheduler.check())
+}
+
+/// Makes a handle with which any thread can end the wait of `ticket`. Only on the thread that made the ticket.
+///
+/// The wait should say [`Waiting::Outside`], so that the scheduler waits for the other thread instead of calling it a
+/// deadlock; it does so even when every waker is gone. Between [`begin`] and [`wait`] the tasklet must not switch: a
+/// wake that comes before the wait is kept for it only until the next switch.
+///
+/// ```
+/// use pila_runtime::park::{self, Waiting};
+///
+/// let ticket = park::begin().unwrap();
+/// let waker = park::waker(ticket);
+/// let other = std::thread::spawn(move || waker.wake());
+/// park::wait(ticket, Waiting::Outside, None).unwrap();
+/// assert!(other.join().unwrap());
+/// ```
+#[must_use]
+pub fn waker(ticket: Ticket) -> Waker {
+    Waker { mailbox: current::with(|scheduler| scheduler.mailbox()), ticket }
+}
+
+/// Ends one wait of one tasklet, from any thread. Clones end the same wait.
+///
+/// Whoever is first ends the wait; one that comes later, or after the tasklet or its thread has ended, changes nothing.
+/// A waker keeps neither of them alive.
+///
+/// ```
+/// use std::time::Duration;
+/// use pila_runtime::{driver, park::{self, Interrupt, Waiting}};
+///
+/// let ticket = park::begin().unwrap();
+/// let waker = park::waker(ticket);
+/// let deadline = driver::now() + Duration::from_millis(1);
+/// let ended = park::wait(ticket, Waiting::Outside, Some(deadline));
+/// assert!(matches!(ended, Err(Interrupt::Deadline)));
+/// assert!(!waker.wake());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Waker {
+    /// That of the thread whose tasklet waits.
+    mailbox: Arc<Mailbox>,
+    ticket: Ticket,
+}
+
+impl Waker {
+    /// Ends the wait: its tasklet goes to the tail of its thread's run queue.
+    ///
+    /// On the tasklet's own thread this is [`unpark`] and says whether there was a wait to end. From another thread it
+    /// takes effect when that thread next looks outside, at the latest when it has nobody to run; it is false when that
+    /// thread has ended, and otherwise true, whatever becomes of the tasklet until then.
+    pub fn wake(&self) -> bool {
+        current::with(|scheduler| match scheduler.is_own(&self.mailbox) {
+            true => scheduler.unpark(self.ticket),
+            false => self.mailbox.post(self.ticket),
+        })
+    }
+}
+
+/// While it lives, an heir is told should the thread end.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    key: usize,
+    /// A key means something on one thread only.
+    on_its_thread: PhantomData<*const ()>,
+}
+
+/// Has `heir` told when the calling thread ends before what this returns is dropped.
+pub(crate) fn inherit(heir: Arc<dyn Heir>, number: u64) -> Inheritance {
+    let key = current::with(|scheduler| scheduler.inherit(heir, number));
+    Inheritance { key, on_its_thread: PhantomData }
+}
+
+impl Drop for Inheritance {
+    fn drop(&mut self) {
+        current::with(|scheduler| scheduler.disinherit(self.key));
+    }
 }

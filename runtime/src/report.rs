@@ -34,6 +34,8 @@ pub struct Waiter {
     pub created: &'static Location<'static>,
     /// What it waits for.
     pub waiting: Waiting,
+    /// Who holds the lock that it waits for; one of them, when several read.
+    pub holder: Option<Who>,
     /// For how long, to the precision of a turn of the loop.
     pub since: Duration,
 }
@@ -73,7 +75,11 @@ impl fmt::Display for Report {
                 TaskletId::MAIN => String::new(),
                 _ => format!(", created at {}", waiter.created),
             };
-            let key = (created, waiter.waiting.to_string());
+            let mut waiting = waiter.waiting.to_string();
+            if let Some(holder) = &waiter.holder {
+                waiting += &format!(", held by {holder}");
+            }
+            let key = (created, waiting);
             groups.entry(key).or_default().push(waiter);
         }
         for ((created, waiting), waiters) in groups {

@@ -4,8 +4,8 @@
 //!   entering a tasklet, and never while the thread unwinds.
 //! - `core` is borrowed for moments only, never across a switch and never while code of the user runs.
 //! - Main is in the ring like any tasklet; its turn ends the loop.
-//! - `outside` counts the parked tasklets that time or a socket can wake. When it is zero and the queue is empty,
-//!   nothing can happen any more: `resolve` says who goes on then.
+//! - `outside` counts the parked tasklets that time, a socket or another thread can wake. When it is zero and the queue
+//!   is empty, nothing can happen any more: `resolve` says who goes on then.
 
 use std::{
     any::Any,
@@ -17,10 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use slab::Slab;
+
 use crate::{
     context::{Left, Switch},
-    driver::{AlreadyInstalled, Driver, Idle},
+    driver::{AlreadyInstalled, Driver, Idle, Notify},
     error::{Interrupt, JoinError, Refused, TaskletError},
+    locals::Locals,
+    mailbox::{Heir, Mailbox},
     report::Who,
     stack::SizeClass,
     state::{Caller, Core, Last, Summary, TURNS, Turn},
@@ -32,6 +36,9 @@ use crate::{
 /// A panic on its way to someone.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
+/// The longest wait of a driver that other threads cannot notify, when they may have to.
+const BLIND_WAIT: Duration = Duration::from_millis(1);
+
 /// One thread's scheduler.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
@@ -39,6 +46,12 @@ pub(crate) struct Scheduler {
     switch: Switch,
     /// Time and news from outside; `None` stands for [`Idle`]. Apart from `core`, for it is asked while others look.
     driver: RefCell<Option<Box<dyn Driver>>>,
+    /// The driver that every thread starts with.
+    idle: RefCell<Idle>,
+    /// What other threads post to, from the first time that one may have to.
+    mailbox: RefCell<Option<Arc<Mailbox>>>,
+    /// Who is told when the thread ends, each with its number for the wait that ends with it.
+    heirs: RefCell<Slab<(Arc<dyn Heir>, u64)>>,
     /// What the calls of the tasklet that runs have to mind. `ENDED` once the thread's end has begun.
     pub(crate) flags: Cell<Flags>,
     /// Called at the end of the thread.
@@ -77,6 +90,9 @@ impl Scheduler {
             core: RefCell::new(Core::new()),
             switch: Switch::new(),
             driver: RefCell::new(None),
+            idle: RefCell::new(Idle::new()),
+            mailbox: RefCell::new(None),
+            heirs: RefCell::new(Slab::new()),
             flags: Cell::new(Flags::NONE),
             at_end,
             markers: Cell::new(0),
@@ -153,6 +169,7 @@ impl Scheduler {
             timer: None,
             no_switch: None,
             refusals: 0,
+            locals: Locals::default(),
             since,
             created,
             name,
@@ -727,9 +744,10 @@ impl Scheduler {
             return;
         }
         let (runnable, outside) = (!core.queue.is_empty(), core.outside > 0);
-        let quiet = core.timers.is_empty() && self.driver.borrow().is_none();
+        let news = self.has_news();
+        let quiet = core.timers.is_empty() && self.driver.borrow().is_none() && !news;
         drop(core);
-        match (runnable, outside) {
+        match (runnable, outside || news) {
             (true, _) if quiet => {}
             (true, _) => self.wait_outside(Some(Duration::ZERO)),
             (false, true) => self.wait_outside(self.until_next_deadline()),
@@ -739,11 +757,12 @@ impl Scheduler {
 
     fn wait_outside(&self, timeout: Option<Duration>) {
         let mut woken = mem::take(&mut *self.woken.borrow_mut());
+        let timeout = self.collect_before_wait(timeout, &mut woken);
         let now = {
-            let mut driver = self.driver.borrow_mut();
+            let (mut driver, mut idle) = (self.driver.borrow_mut(), self.idle.borrow_mut());
             let driver: &mut dyn Driver = match &mut *driver {
                 Some(driver) => &mut **driver,
-                None => &mut Idle,
+                None => &mut *idle,
             };
             match driver.wait(timeout, &mut woken) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -752,9 +771,71 @@ impl Scheduler {
                 _ => driver.now(),
             }
         };
+        if let Some(mailbox) = &*self.mailbox.borrow()
+            && (timeout != Some(Duration::ZERO) || mailbox.has_news())
+        {
+            mailbox.collect(&mut woken);
+        }
         self.core.borrow_mut().hear(now, &woken);
         woken.clear();
         self.woken.replace(woken);
+    }
+
+    fn has_news(&self) -> bool {
+        self.mailbox.borrow().as_ref().is_some_and(|mailbox| mailbox.has_news())
+    }
+
+    /// Takes what other threads have posted and says how long the driver may wait after that.
+    fn collect_before_wait(
+        &self,
+        timeout: Option<Duration>,
+        woken: &mut Vec<Ticket>,
+    ) -> Option<Duration> {
+        let mailbox = self.mailbox.borrow();
+        let Some(mailbox) = mailbox.as_ref().filter(|_| timeout != Some(Duration::ZERO)) else {
+            return timeout;
+        };
+        let can_be_notified = mailbox.collect_before_wait(woken);
+        if !woken.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        match can_be_notified {
+            true => timeout,
+            false => Some(timeout.map_or(BLIND_WAIT, |timeout| timeout.min(BLIND_WAIT))),
+        }
+    }
+
+    /// What other threads post to. Only for a thread that has settled in, so that its end will be seen.
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        if self.has_ended() {
+            let closed = Mailbox::new(None);
+            closed.close();
+            return Arc::new(closed);
+        }
+        let mut mailbox = self.mailbox.borrow_mut();
+        let mailbox = mailbox.get_or_insert_with(|| Arc::new(Mailbox::new(self.notifier())));
+        mailbox.clone()
+    }
+
+    pub(crate) fn is_own(&self, mailbox: &Arc<Mailbox>) -> bool {
+        self.mailbox.borrow().as_ref().is_some_and(|own| Arc::ptr_eq(own, mailbox))
+    }
+
+    fn notifier(&self) -> Option<Arc<dyn Notify>> {
+        match &*self.driver.borrow() {
+            Some(driver) => driver.notifier(),
+            None => self.idle.borrow().notifier(),
+        }
+    }
+
+    /// Has `heir` told of the thread's end, until [`disinherit`](Self::disinherit).
+    pub(crate) fn inherit(&self, heir: Arc<dyn Heir>, number: u64) -> usize {
+        self.heirs.borrow_mut().insert((heir, number))
+    }
+
+    pub(crate) fn disinherit(&self, key: usize) {
+        let heir = self.heirs.borrow_mut().try_remove(key);
+        drop(heir);
     }
 
     /// How long the driver may wait: until the next deadline, if there is one.
@@ -779,7 +860,7 @@ impl Scheduler {
         let State::Parked(sequence) = core.tasks[MAIN as usize].state else {
             return core.enqueue(MAIN);
         };
-        let wake = Wake::Deadlock(table::report(&core.tasks, core.now));
+        let wake = Wake::Deadlock(table::report(&core.tasks, &core.holders, core.now));
         match core.last {
             Last::Paused(key) if core.find(key).is_some_and(|task| task.state == State::Paused) => {
                 core.tasks[key.index as usize].wake = wake;
@@ -843,6 +924,9 @@ impl Scheduler {
         }
         // The driver must end with its thread, even when no tasklet ever ran on it.
         self.settle_in(&mut self.core.borrow_mut());
+        if let Some(mailbox) = &*self.mailbox.borrow() {
+            mailbox.set_notifier(driver.notifier());
+        }
         *place = Some(driver);
         Ok(())
     }
@@ -856,21 +940,41 @@ impl Scheduler {
         }
         let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());
         let driver = self.driver.borrow_mut().take();
+        self.leave_to_others();
         let Core { tasks, stacks, started, leftovers, raised, .. } = core;
         if started > 0 {
             stacks.leak();
         }
         // Dropping a context leaks it. A closure that never started may panic, which must not reach the C library.
-        for (_, task) in tasks {
+        for (_, mut task) in tasks {
+            let mut locals = mem::take(&mut task.locals);
+            if task.id == TaskletId::MAIN {
+                while let Some(value) = locals.take_last() {
+                    drop_quietly(value);
+                }
+            }
+            mem::forget(locals);
             drop_quietly(task);
         }
         drop_quietly((leftovers, raised));
         drop_quietly(driver);
     }
+
+    /// Lets other threads know that nobody here is going to wake up.
+    fn leave_to_others(&self) {
+        if let Some(mailbox) = self.mailbox.take() {
+            mailbox.close();
+        }
+        for (_, (heir, number)) in self.heirs.take() {
+            heir.thread_ended(number);
+            drop_quietly(heir);
+        }
+        drop_quietly(self.idle.take());
+    }
 }
 
 /// Drops `value`; a panic of its destructor ends here, after its message was printed.
-fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         mem::forget(payload);
     }

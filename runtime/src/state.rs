@@ -3,12 +3,19 @@
 //! - Nothing here switches or runs code of the user: each step is done when it returns.
 //! - `parked` and `outside` count tasklets in the state `Parked`, and those of them that time or a socket can wake.
 
-use std::{collections::VecDeque, mem, panic::Location, rc::Rc, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    panic::Location,
+    rc::Rc,
+    time::Instant,
+};
 
 use slab::Slab;
 
 use crate::{
     context::{self, Context},
+    locals::Locals,
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     stack::{SizeClass, StackPool},
@@ -37,6 +44,9 @@ pub(crate) struct Core {
     pub(crate) next_id: u64,
     pub(crate) next_sequence: u64,
     pub(crate) next_channel: u32,
+    pub(crate) next_lock: u32,
+    /// Who holds each lock that someone waits for, by its number; one of them, when several do.
+    pub(crate) holders: BTreeMap<u32, Key>,
     /// Switches left until the loop looks outside.
     pub(crate) turns_left: u32,
     /// Those in `run`, the innermost last.
@@ -139,6 +149,8 @@ impl Core {
             next_id: 1,
             next_sequence: 0,
             next_channel: 0,
+            next_lock: 0,
+            holders: BTreeMap::new(),
             turns_left: TURNS,
             runners: Vec::new(),
             starved: VecDeque::new(),
@@ -170,6 +182,7 @@ impl Core {
             timer: None,
             no_switch: None,
             refusals: 0,
+            locals: Locals::default(),
             since: 0,
             created: Location::caller(),
             name: Some("main".into()),

@@ -3,13 +3,14 @@
 //! - Slot 0 is main's for as long as the table has anyone. A slot is reused; the [`TaskletId`] in it tells for whom.
 //! - A tasklet is in the run queue exactly when its state says `Queued`, with its position there.
 
-use std::{panic::Location, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, panic::Location, rc::Rc, sync::Arc};
 
 use slab::Slab;
 
 use crate::{
     context::{Context, Entrance},
     error::{JoinError, Thrown},
+    locals::Locals,
     report::{Report, Waiter, Who},
     run_queue::Position,
     stack::SizeClass,
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) const MAIN: u32 = 0;
 
 /// A tasklet's slot and its number, which says whether the slot is still its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) index: u32,
     pub(crate) id: TaskletId,
@@ -53,6 +54,8 @@ pub(crate) struct Task {
     pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
     /// How many calls were refused to it since it was killed.
     pub(crate) refusals: u32,
+    /// Its own values of task-local variables.
+    pub(crate) locals: Locals,
     /// The size of stack it gets when it starts.
     pub(crate) class: SizeClass,
 }
@@ -145,8 +148,12 @@ impl Task {
     }
 }
 
-/// Everyone in `tasks` that waits, at time `now`, by number.
-pub(crate) fn report(tasks: &Slab<Task>, now: u64) -> Report {
+/// Everyone in `tasks` that waits, at time `now`, by number. `holders` tells who holds which lock.
+pub(crate) fn report(tasks: &Slab<Task>, holders: &BTreeMap<u32, Key>, now: u64) -> Report {
+    let who = |key: &Key| match tasks.get(key.index as usize) {
+        Some(task) if task.id == key.id => task.who(),
+        _ => Who { id: key.id, name: None },
+    };
     let mut waiters: Vec<Waiter> = tasks
         .iter()
         .filter_map(|(_, task)| {
@@ -156,7 +163,8 @@ pub(crate) fn report(tasks: &Slab<Task>, now: u64) -> Report {
                 State::Queued(_) | State::Running | State::Starved => return None,
             };
             let since = std::time::Duration::from_nanos(now.saturating_sub(task.since));
-            Some(Waiter { who: task.who(), created: task.created, waiting, since })
+            let holder = waiting.lock().and_then(|lock| holders.get(&lock.number)).map(who);
+            Some(Waiter { who: task.who(), created: task.created, waiting, holder, since })
         })
         .collect();
     waiters.sort_unstable_by_key(|waiter| waiter.who.id);

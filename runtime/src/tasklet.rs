@@ -26,6 +26,7 @@ use crate::{
     stack::SizeClass,
     state::{Caller, Summary},
     table::{Flags, Job, Key},
+    task_local,
     wake::{TaskletId, Ticket, Waiting},
 };
 
@@ -410,17 +411,30 @@ impl Handle {
         self.name.as_deref()
     }
 
+    pub(crate) fn new(key: Key, name: Option<Arc<str>>) -> Handle {
+        Handle { key, name, on_its_thread: PhantomData }
+    }
+
     /// The one that waits with `ticket`, if its wait goes on.
     pub(crate) fn of_waiter(ticket: Ticket) -> Option<Handle> {
         let (key, name) = with(|scheduler| scheduler.waiter(ticket))?;
         Some(Handle { key, name, on_its_thread: PhantomData })
     }
 
+    /// Names the tasklet of `key`, by its name too while it lives.
+    pub(crate) fn of_key(key: Key) -> Handle {
+        if key.id == TaskletId::MAIN {
+            return main_tasklet();
+        }
+        let name = with(|scheduler| scheduler.core.borrow().find(key).and_then(|t| t.name.clone()));
+        Handle { key, name, on_its_thread: PhantomData }
+    }
+
     fn status(&self) -> Status {
         with(|scheduler| scheduler.status(self.key))
     }
 
-    fn who(&self) -> Who {
+    pub(crate) fn who(&self) -> Who {
         Who { id: self.key.id, name: self.name.clone() }
     }
 }
@@ -661,6 +675,7 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
                 }
                 closure()
             }));
+            let result = task_local::drop_all(scheduler, result);
             let is_held = Rc::strong_count(&self) > 1;
             let unheld_panic = match result {
                 Err(payload) if is_kill(&*payload) => {

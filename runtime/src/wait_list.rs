@@ -73,9 +73,22 @@ impl<T> WaitList<T> {
     /// Takes the first that `wake` says it has woken out of the line, and all before it, whose waits are over already.
     /// Its place stays until it leaves.
     #[inline]
-    pub(crate) fn serve(&mut self, mut wake: impl FnMut(Ticket) -> bool) -> Option<Place> {
+    pub(crate) fn serve(&mut self, wake: impl FnMut(Ticket) -> bool) -> Option<Place> {
+        self.serve_if(|_| true, wake)
+    }
+
+    /// As [`serve`](WaitList::serve), but stops before one whose value `may` refuses.
+    #[inline]
+    pub(crate) fn serve_if(
+        &mut self,
+        mut may: impl FnMut(&T) -> bool,
+        mut wake: impl FnMut(Ticket) -> bool,
+    ) -> Option<Place> {
         loop {
             let (first, _) = self.ends?;
+            if !may(&self.waiters[first].value) {
+                return None;
+            }
             self.unlink(first);
             let waiter = &mut self.waiters[first];
             if wake(waiter.ticket) {
@@ -166,6 +179,17 @@ mod tests {
         *list.value(place) = Some("for you");
         list.push(ticket(2), None);
         assert_eq!(list.leave(place).value, Some("for you"));
+    }
+
+    #[test]
+    fn nobody_is_served_past_one_who_may_not_be() {
+        let mut list = WaitList::new();
+        let places = [1, 2, 1].map(|n| list.push(ticket(n), n));
+        let small = |n: &u64| *n == 1;
+        assert_eq!(list.serve_if(small, |_| true), Some(places[0]));
+        assert_eq!(list.serve_if(small, |_| true), None);
+        list.leave(places[1]);
+        assert_eq!(list.serve_if(small, |_| true), Some(places[2]));
     }
 
     #[test]

@@ -65,6 +65,20 @@ pub enum Waiting {
     Receive(ChannelId),
     /// For the first of several things.
     Select,
+    /// For a mutex to be unlocked.
+    Lock(LockId),
+    /// To read what a lock keeps.
+    ReadLock(LockId),
+    /// To write what a lock keeps.
+    WriteLock(LockId),
+    /// For a notification of a condition variable or a signal.
+    Notification(LockId),
+    /// For permits of a semaphore.
+    Permits(LockId),
+    /// For an event to be set.
+    Event(LockId),
+    /// For the others to come to a barrier.
+    Barrier(LockId),
     /// For a connection to be made, on this descriptor.
     Connect(i32),
     /// For a connection to come in, on this descriptor.
@@ -73,6 +87,16 @@ pub enum Waiting {
     Read(i32),
     /// For room to write, on this descriptor.
     Write(i32),
+    /// For another thread, which holds a [`Waker`](crate::park::Waker).
+    Outside,
+    /// For room in a thread queue.
+    QueueSend,
+    /// For a message in a thread queue.
+    QueueReceive,
+    /// For the end of another thread.
+    JoinThread,
+    /// For work that was handed to the pool of threads.
+    Offload,
 }
 
 impl Waiting {
@@ -83,13 +107,34 @@ impl Waiting {
             | Waiting::Connect(_)
             | Waiting::Accept(_)
             | Waiting::Read(_)
-            | Waiting::Write(_) => true,
+            | Waiting::Write(_)
+            | Waiting::Outside
+            | Waiting::QueueSend
+            | Waiting::QueueReceive
+            | Waiting::JoinThread
+            | Waiting::Offload => true,
             Waiting::Insert
             | Waiting::Select
             | Waiting::Join(_)
             | Waiting::Send(_)
-            | Waiting::Receive(_) => false,
+            | Waiting::Receive(_)
+            | Waiting::Lock(_)
+            | Waiting::ReadLock(_)
+            | Waiting::WriteLock(_)
+            | Waiting::Notification(_)
+            | Waiting::Permits(_)
+            | Waiting::Event(_)
+            | Waiting::Barrier(_) => false,
         }
+    }
+
+    /// The lock that it is for, if that is something that a tasklet can hold.
+    pub(crate) fn lock(self) -> Option<LockId> {
+        let (Waiting::Lock(lock) | Waiting::ReadLock(lock) | Waiting::WriteLock(lock)) = self
+        else {
+            return None;
+        };
+        Some(lock)
     }
 }
 
@@ -102,10 +147,22 @@ impl fmt::Display for Waiting {
             Waiting::Join(id) => write!(f, "waits for the end of tasklet {id}"),
             Waiting::Send(channel) => write!(f, "waits for a receiver on {channel}"),
             Waiting::Receive(channel) => write!(f, "waits for a sender on {channel}"),
+            Waiting::Lock(lock) => write!(f, "waits to lock {lock}"),
+            Waiting::ReadLock(lock) => write!(f, "waits to read {lock}"),
+            Waiting::WriteLock(lock) => write!(f, "waits to write {lock}"),
+            Waiting::Notification(lock) => write!(f, "waits for a notification of {lock}"),
+            Waiting::Permits(lock) => write!(f, "waits for permits of {lock}"),
+            Waiting::Event(lock) => write!(f, "waits for {lock} to be set"),
+            Waiting::Barrier(lock) => write!(f, "waits for the others at {lock}"),
             Waiting::Connect(fd) => write!(f, "connects, on descriptor {fd}"),
             Waiting::Accept(fd) => write!(f, "waits for a connection, on descriptor {fd}"),
             Waiting::Read(fd) => write!(f, "waits for something to read, on descriptor {fd}"),
             Waiting::Write(fd) => write!(f, "waits for room to write, on descriptor {fd}"),
+            Waiting::Outside => write!(f, "waits for another thread"),
+            Waiting::QueueSend => write!(f, "waits for room in a thread queue"),
+            Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
+            Waiting::JoinThread => write!(f, "waits for the end of a thread"),
+            Waiting::Offload => write!(f, "waits for offloaded work"),
         }
     }
 }
@@ -122,5 +179,52 @@ pub struct ChannelId {
 impl fmt::Display for ChannelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "channel {} (created at {})", self.number, self.created)
+    }
+}
+
+/// Which lock, event or other part of [`sync`](crate::sync) a tasklet waits for, for reports.
+///
+/// ```
+/// use pila_runtime::sync::{LockError, Mutex};
+///
+/// let mutex = Mutex::new(());
+/// let _guard = mutex.lock()?;
+/// let Err(LockError::AlreadyLocked { lock, .. }) = mutex.lock() else { unreachable!() };
+/// assert!(lock.to_string().starts_with("mutex 1 (created at "));
+/// # Ok::<(), LockError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LockId {
+    pub(crate) kind: LockKind,
+    /// Counts all of them on the thread, from 1.
+    pub(crate) number: u32,
+    /// Where it was made.
+    pub(crate) created: &'static Location<'static>,
+}
+
+/// What a [`LockId`] stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LockKind {
+    Mutex,
+    RwLock,
+    Condvar,
+    Signal,
+    Semaphore,
+    Event,
+    Barrier,
+}
+
+impl fmt::Display for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            LockKind::Mutex => "mutex",
+            LockKind::RwLock => "rwlock",
+            LockKind::Condvar => "condvar",
+            LockKind::Signal => "signal",
+            LockKind::Semaphore => "semaphore",
+            LockKind::Event => "event",
+            LockKind::Barrier => "barrier",
+        };
+        write!(f, "{kind} {} (created at {})", self.number, self.created)
     }
 }
