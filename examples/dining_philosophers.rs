@@ -12,11 +12,11 @@
 //!     Plato eats
 //!     Zeno leaves hungry, after a deadlock: nothing can run, and nothing outside can wake anyone
 //!       'main' (#0): waits for the end of tasklet #1
-//!       'Zeno' (#5), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 1 (created at examples/dining_philosophers.rs:59:21)
 //!       'Plato' (#1), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 2 (created at examples/dining_philosophers.rs:59:21)
 //!       'Hypatia' (#2), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 3 (created at examples/dining_philosophers.rs:59:21)
 //!       'Epicurus' (#3), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 4 (created at examples/dining_philosophers.rs:59:21)
 //!       'Diotima' (#4), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 5 (created at examples/dining_philosophers.rs:59:21)
+//!       'Zeno' (#5), created at examples/dining_philosophers.rs:69:35: waits for a sender on channel 1 (created at examples/dining_philosophers.rs:59:21)
 //!     left-handed: Zeno
 //!     Diotima eats
 //!     Epicurus eats

@@ -114,6 +114,21 @@ pub(crate) enum Refusal {
     Refused(Refused),
 }
 
+/// Whether an operation is prepared to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hurry {
+    MayWait,
+    Never,
+}
+
+impl Hurry {
+    /// Whether the operation is tried by a caller that may not wait for this reason. One that never waits only must not
+    /// switch then, so that a guard's destructor can give back what it holds.
+    fn goes_on(self, refused: Refused) -> bool {
+        self == Hurry::Never && matches!(refused, Refused::Unwinding | Refused::Killed)
+    }
+}
+
 /// How the one that waited and the caller go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum HandOff {
@@ -191,7 +206,8 @@ impl<T> Channel<T> {
         .map_err(SendError::from_parcel)
     }
 
-    /// Gives `value` to a receiver that waits, or to the buffer. Never waits for either.
+    /// Gives `value` to a receiver that waits, or to the buffer. Never waits for either, and therefore works in a
+    /// destructor of a tasklet that unwinds or was killed: then the caller runs on, whatever the preference.
     ///
     /// # Errors
     /// As [`send`](Channel::send), and [`SendReason::Timeout`] when it would have to wait.
@@ -201,7 +217,7 @@ impl<T> Channel<T> {
     /// assert_eq!(channel.try_send(1).unwrap_err().value, 1);
     /// ```
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
-        match with(|scheduler| self.offer(scheduler, Parcel::Value(value))) {
+        match with(|scheduler| self.offer(scheduler, Parcel::Value(value), Hurry::Never)) {
             Attempt::Done(()) => Ok(()),
             Attempt::Blocked(parcel) => Err((parcel, SendReason::Timeout)),
             Attempt::Failed(parcel, refusal) => Err((parcel, refusal.into())),
@@ -259,8 +275,9 @@ impl<T> Channel<T> {
     /// Stackless: `channel.receive()`.
     ///
     /// # Errors
-    /// [`ReceiveError::Closed`] when the channel is closed and has nothing left, [`ReceiveError::Deadlock`] when
-    /// nobody could ever send, [`ReceiveError::Refused`] when the caller may not wait.
+    /// [`ReceiveError::Closed`] when the channel is closed and has nothing left; [`ReceiveError::Deadlock`] when
+    /// nothing can run any more, main is blocked, and the caller is the last that blocked; [`ReceiveError::Refused`]
+    /// when the caller may not wait.
     #[inline]
     pub fn receive(&self) -> Result<T, ReceiveError> {
         with(|scheduler| self.receive_parcel(scheduler, || None))
@@ -281,7 +298,8 @@ impl<T> Channel<T> {
         with(|scheduler| self.receive_parcel(scheduler, || Some(scheduler.deadline_in(timeout))))
     }
 
-    /// Takes a value from the buffer or from a sender that waits. Never waits for one.
+    /// Takes a value from the buffer or from a sender that waits. Never waits for one, and therefore works in a
+    /// destructor of a tasklet that unwinds or was killed: then the caller runs on, whatever the preference.
     ///
     /// # Errors
     /// As [`receive`](Channel::receive), and [`ReceiveError::Timeout`] when it would have to wait.
@@ -293,7 +311,7 @@ impl<T> Channel<T> {
     /// assert_eq!(channel.try_receive().unwrap(), 1);
     /// ```
     pub fn try_receive(&self) -> Result<T, ReceiveError> {
-        match with(|scheduler| self.take(scheduler)) {
+        match with(|scheduler| self.take(scheduler, Hurry::Never)) {
             Attempt::Done(parcel) => parcel.open(),
             Attempt::Blocked(()) => Err(ReceiveError::Timeout),
             Attempt::Failed((), refusal) => Err(refusal.into()),
@@ -342,6 +360,17 @@ impl<T> Channel<T> {
             return senders;
         }
         state.receivers.tickets().filter_map(Handle::of_waiter).collect()
+    }
+
+    /// Which channel it is, as reports and callbacks name it.
+    ///
+    /// ```
+    /// let channel = pila_runtime::Channel::<()>::new();
+    /// assert!(channel.receive().unwrap_err().to_string().contains(&channel.id().to_string()));
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> ChannelId {
+        self.shared.id
     }
 
     /// Which side runs on when two meet.
@@ -437,7 +466,7 @@ impl<T> Channel<T> {
         parcel: Parcel<T>,
         deadline: impl FnOnce() -> Option<u64>,
     ) -> Result<(), (Parcel<T>, SendReason)> {
-        let parcel = match self.offer(scheduler, parcel) {
+        let parcel = match self.offer(scheduler, parcel, Hurry::MayWait) {
             Attempt::Done(()) => return Ok(()),
             Attempt::Blocked(parcel) => parcel,
             Attempt::Failed(parcel, refusal) => return Err((parcel, refusal.into())),
@@ -461,7 +490,7 @@ impl<T> Channel<T> {
         scheduler: &Scheduler,
         deadline: impl FnOnce() -> Option<u64>,
     ) -> Result<T, ReceiveError> {
-        match self.take(scheduler) {
+        match self.take(scheduler, Hurry::MayWait) {
             Attempt::Done(parcel) => return parcel.open(),
             Attempt::Blocked(()) => {}
             Attempt::Failed((), refusal) => return Err(refusal.into()),
@@ -480,10 +509,18 @@ impl<T> Channel<T> {
 
     /// Sends without waiting, if that is possible. May switch once it has.
     #[inline]
-    pub(crate) fn offer(&self, scheduler: &Scheduler, parcel: Parcel<T>) -> Attempt<(), Parcel<T>> {
-        if let Err(refused) = scheduler.check() {
-            return Attempt::Failed(parcel, Refusal::Refused(refused));
-        }
+    pub(crate) fn offer(
+        &self,
+        scheduler: &Scheduler,
+        parcel: Parcel<T>,
+        hurry: Hurry,
+    ) -> Attempt<(), Parcel<T>> {
+        let must_stay = match scheduler.check() {
+            Err(refused) if !hurry.goes_on(refused) => {
+                return Attempt::Failed(parcel, Refusal::Refused(refused));
+            }
+            checked => checked.is_err(),
+        };
         if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
             let state = self.shared.state.borrow();
             let has_room = state.buffer.len() < state.capacity;
@@ -494,7 +531,7 @@ impl<T> Channel<T> {
         }
         let mut guard = self.shared.state.borrow_mut();
         let state = &mut *guard;
-        let hand_off = state.hand_off(Preference::Receiver);
+        let hand_off = state.hand_off(Preference::Receiver, must_stay);
         if let Err(refused) = hand_off.check(scheduler, &state.receivers) {
             return Attempt::Failed(parcel, Refusal::Refused(refused));
         }
@@ -517,10 +554,13 @@ impl<T> Channel<T> {
 
     /// Receives without waiting, if that is possible. May switch once it has.
     #[inline]
-    pub(crate) fn take(&self, scheduler: &Scheduler) -> Attempt<Parcel<T>, ()> {
-        if let Err(refused) = scheduler.check() {
-            return Attempt::Failed((), Refusal::Refused(refused));
-        }
+    pub(crate) fn take(&self, scheduler: &Scheduler, hurry: Hurry) -> Attempt<Parcel<T>, ()> {
+        let must_stay = match scheduler.check() {
+            Err(refused) if !hurry.goes_on(refused) => {
+                return Attempt::Failed((), Refusal::Refused(refused));
+            }
+            checked => checked.is_err(),
+        };
         if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
             let state = self.shared.state.borrow();
             let is_empty = state.buffer.is_empty();
@@ -531,7 +571,7 @@ impl<T> Channel<T> {
         }
         let mut guard = self.shared.state.borrow_mut();
         let state = &mut *guard;
-        let hand_off = state.hand_off(Preference::Sender);
+        let hand_off = state.hand_off(Preference::Sender, must_stay);
         if let Err(refused) = hand_off.check(scheduler, &state.senders) {
             return Attempt::Failed((), Refusal::Refused(refused));
         }
@@ -574,8 +614,10 @@ impl<T> Channel<T> {
 impl<T> State<T> {
     /// What happens when an operation finds someone waiting on the side that `other` stands for.
     #[inline]
-    fn hand_off(&self, other: Preference) -> HandOff {
-        if self.schedule_all {
+    fn hand_off(&self, other: Preference, must_stay: bool) -> HandOff {
+        if must_stay {
+            HandOff::Stay
+        } else if self.schedule_all {
             HandOff::ScheduleAll
         } else if self.preference == other {
             HandOff::Switch

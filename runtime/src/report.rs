@@ -2,12 +2,12 @@
 //!
 //! - It holds copies only, so it outlives its tasklets and may go to another thread.
 
-use std::{collections::BTreeMap, fmt, panic::Location, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, panic::Location, sync::Arc, time::Duration};
 
 use crate::wake::{TaskletId, Waiting};
 
 /// A tasklet, as messages name it: `'mail-17' (#4711)`, or `#4711` when it has no name.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Who {
     /// Its number.
     pub id: TaskletId,
@@ -69,29 +69,55 @@ const NAMED: usize = 3;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "deadlock: nothing can run, and nothing outside can wake anyone")?;
-        let mut groups = BTreeMap::<_, Vec<&Waiter>>::new();
-        for waiter in &*self.waiters {
-            let created = match waiter.who.id {
-                TaskletId::MAIN => String::new(),
-                _ => format!(", created at {}", waiter.created),
-            };
-            let mut waiting = waiter.waiting.to_string();
-            if let Some(holder) = &waiter.holder {
-                waiting += &format!(", held by {holder}");
-            }
-            let key = (created, waiting);
-            groups.entry(key).or_default().push(waiter);
-        }
-        for ((created, waiting), waiters) in groups {
-            let names: Vec<_> =
-                waiters.iter().take(NAMED).map(|waiter| waiter.who.to_string()).collect();
-            let names = names.join(", ");
-            match waiters.len() - waiters.len().min(NAMED) {
-                0 => write!(f, "\n  {names}{created}: {waiting}")?,
-                more => write!(f, "\n  {names} and {more} more{created}: {waiting}")?,
-            }
+        for group in self.groups() {
+            write!(f, "\n  {group}")?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Those that were created at one place and wait for one thing, in the order of the first of each.
+    fn groups(&self) -> Vec<Group<'_>> {
+        let (mut groups, mut places) = (Vec::<Group<'_>>::new(), HashMap::new());
+        for waiter in &*self.waiters {
+            let key = (waiter.created, waiter.waiting.to_string(), waiter.holder.clone());
+            let place = *places.entry(key).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => group.waiters.push(waiter),
+                None => groups.push(Group { waiters: vec![waiter] }),
+            }
+        }
+        groups
+    }
+}
+
+/// Tasklets that one line tells about. There is at least one.
+struct Group<'a> {
+    waiters: Vec<&'a Waiter>,
+}
+
+impl fmt::Display for Group<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            self.waiters.iter().take(NAMED).map(|waiter| waiter.who.to_string()).collect();
+        write!(f, "{}", names.join(", "))?;
+        if let more @ 1.. = self.waiters.len() - names.len() {
+            write!(f, " and {more} more")?;
+        }
+        let first = self.waiters[0];
+        if first.who.id != TaskletId::MAIN {
+            write!(f, ", created at {}", first.created)?;
+        }
+        write!(f, ": {}", first.waiting)?;
+        if let Some(holder) = &first.holder {
+            write!(f, ", held by {holder}")?;
+        }
+        match self.waiters.iter().map(|waiter| waiter.since).max() {
+            Some(since) if since >= Duration::from_millis(1) => write!(f, ", for {since:.1?}"),
+            // The clock is read once a turn of the loop: less than that is not known.
+            _ => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{fmt, marker::PhantomData, time::Duration};
 
 use crate::{
-    channel::{Attempt, Channel, Parcel, Seat},
+    channel::{Attempt, Channel, Hurry, Parcel, Seat},
     current::with,
     error::{Interrupt, ReceiveError, SendError, SendReason},
     scheduler::Scheduler,
@@ -185,7 +185,7 @@ enum Reception<'a, T> {
 
 impl<T, R, F: FnOnce(Result<T, ReceiveError>) -> R> Branch<R> for Receive<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
-        let result = match self.channel.take(scheduler) {
+        let result = match self.channel.take(scheduler, Hurry::MayWait) {
             Attempt::Done(parcel) => parcel.open(),
             Attempt::Failed((), refusal) => Err(refusal.into()),
             Attempt::Blocked(()) => return false,
@@ -250,7 +250,7 @@ impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Send<'_, T, F> {
 impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Branch<R> for Send<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
         let parcel = self.parcel.take().expect("it has not been tried");
-        let result = match self.channel.offer(scheduler, parcel) {
+        let result = match self.channel.offer(scheduler, parcel, Hurry::MayWait) {
             Attempt::Done(()) => Ok(()),
             Attempt::Failed(parcel, refusal) => {
                 self.parcel = Some(parcel);

@@ -493,6 +493,19 @@ impl<T: 'static> Tasklet<T> {
         Tasklet { handle: Handle { key, name, on_its_thread: PhantomData }, outcome: packet }
     }
 
+    /// A handle to keep when this is joined or dropped.
+    ///
+    /// ```
+    /// let tasklet = pila_runtime::tasklet(|| 42);
+    /// let handle = tasklet.handle();
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    /// assert!(!handle.is_alive());
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Waits until the tasklet has ended and gives its result.
     ///
     /// # Errors
