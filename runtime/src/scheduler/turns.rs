@@ -1,0 +1,201 @@
+//! How the tasklet that runs makes way: it yields, pauses, waits, hands over; and how those that wait are woken.
+//!
+//! - Whoever makes way first puts itself where it wants to be found, then leaves. Between the two nothing else happens.
+
+use std::{mem, sync::Arc};
+
+use super::Scheduler;
+use crate::{
+    error::{Interrupt, Refused},
+    state::Last,
+    table::{Flags, Key, Wake},
+    wake::{Ticket, Waiting},
+};
+
+impl Scheduler {
+    /// Lets everyone else in the ring have a turn.
+    #[inline(always)]
+    pub(crate) fn schedule(&self) {
+        if self.goes_to_the_tail() {
+            self.leave();
+        }
+    }
+
+    /// Puts the one that runs at the tail, unless it has nobody to make way for or may not wait.
+    // Not inlined: a call that has returned before the switch does not disturb the return-address predictor, and what
+    // is left of `schedule` is small enough to be inlined all the way into the caller.
+    #[inline(never)]
+    pub(super) fn goes_to_the_tail(&self) -> bool {
+        if self.check().is_err() {
+            return false;
+        }
+        let mut core = self.core.borrow_mut();
+        if core.queue.is_empty() {
+            if !core.turn_is_over() {
+                return false;
+            }
+            self.settle_in(&mut core);
+        }
+        if self.flags.get().any(Flags::NO_SWITCH) {
+            drop(core);
+            panic!("schedule: {}", self.no_switch_guard());
+        }
+        core.enqueue_current();
+        true
+    }
+
+    /// Leaves the run queue. On a deadlock, panics with the report.
+    pub(crate) fn schedule_remove(&self) {
+        match self.check_switch() {
+            Ok(()) => {}
+            Err(guard @ Refused::NoSwitch(_)) => panic!("schedule_remove: {guard}"),
+            Err(_) => return,
+        }
+        {
+            let mut core = self.core.borrow_mut();
+            self.settle_in(&mut core);
+            let key = core.current_key();
+            core.pause_current();
+            core.last = Last::Paused(key);
+        }
+        self.leave();
+        let mut core = self.core.borrow_mut();
+        let current = core.current as usize;
+        let wake =
+            core.tasks.get_mut(current).map(|task| mem::replace(&mut task.wake, Wake::Unparked));
+        drop(core);
+        if let Some(Wake::Deadlock(report)) = wake {
+            panic!("the last runnable tasklet left the run queue while main is blocked: {report}");
+        }
+    }
+
+    /// Hands out the ticket for a wait of the tasklet that runs.
+    #[inline]
+    pub(crate) fn begin(&self) -> Result<Ticket, Refused> {
+        self.check_switch()?;
+        self.may_block()?;
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        core.next_sequence += 1;
+        Ok(Ticket { index: core.current, sequence: core.next_sequence })
+    }
+
+    /// As [`begin`](Self::begin), for a wait that is not for another tasklet: the block trap does not mind it.
+    pub(crate) fn begin_sleep(&self) -> Result<Ticket, Refused> {
+        let flags = self.flags.get();
+        self.flags.set(flags.without(Flags::BLOCK_TRAP));
+        let ticket = self.begin();
+        self.flags.set(flags);
+        ticket
+    }
+
+    /// Whether a call may block, as far as the block trap is concerned.
+    #[inline]
+    pub(crate) fn may_block(&self) -> Result<(), Refused> {
+        match self.flags.get().any(Flags::BLOCK_TRAP) {
+            true => Err(Refused::BlockTrap),
+            false => Ok(()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_forbidden_to_switch(&self) -> bool {
+        self.flags.get().any(Flags::NO_SWITCH)
+    }
+
+    /// Whether the wait of `ticket` goes on.
+    pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
+        self.core.borrow().is_parked(ticket)
+    }
+
+    /// Who waits with `ticket`.
+    pub(crate) fn waiter(&self, ticket: Ticket) -> Option<(Key, Option<Arc<str>>)> {
+        let core = self.core.borrow();
+        let task = core.tasks.get(ticket.index as usize).filter(|_| core.is_parked(ticket))?;
+        Some((Key { index: ticket.index, id: task.id }, task.name.clone()))
+    }
+
+    /// Waits until `ticket` is used or `deadline`, in nanoseconds of the scheduler's clock, has passed.
+    #[inline]
+    pub(crate) fn wait(
+        &self,
+        ticket: Ticket,
+        waiting: Waiting,
+        deadline: Option<u64>,
+    ) -> Result<(), Interrupt> {
+        self.core.borrow_mut().park(ticket, waiting, deadline);
+        self.leave();
+        let mut core = self.core.borrow_mut();
+        let Some(task) = core.tasks.get_mut(ticket.index as usize) else {
+            return Err(Interrupt::Refused(Refused::ThreadEnded));
+        };
+        match mem::replace(&mut task.wake, Wake::Unparked) {
+            Wake::Unparked => Ok(()),
+            Wake::Deadline => Err(Interrupt::Deadline),
+            Wake::Deadlock(report) => Err(Interrupt::Deadlock(report)),
+            Wake::Thrown(error) => Err(Interrupt::Thrown(error)),
+        }
+    }
+
+    /// Wakes the wait of `ticket`: it goes to the tail. False when that wait is over.
+    #[inline]
+    pub(crate) fn unpark(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue(ticket.index);
+        true
+    }
+
+    /// Wakes the wait of `ticket` and makes it next, the caller last. False when that wait is over.
+    ///
+    /// When true, the caller has to [`leave`](Self::leave).
+    #[inline]
+    pub(crate) fn hand_over(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue_front(ticket.index);
+        core.enqueue_current();
+        true
+    }
+
+    /// Wakes the wait of `ticket` and puts it, then the caller, at the tail. False when that wait is over.
+    ///
+    /// When true, the caller has to [`leave`](Self::leave).
+    pub(crate) fn schedule_all(&self, ticket: Ticket) -> bool {
+        let mut core = self.core.borrow_mut();
+        if !core.unpark(ticket, Wake::Unparked) {
+            return false;
+        }
+        core.enqueue(ticket.index);
+        core.enqueue_current();
+        true
+    }
+
+    /// Makes way. The caller has already put itself where it wants to be found.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        if !self.switch.leave() {
+            self.leave_main();
+        }
+        if self.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN)) {
+            self.arrive();
+        }
+    }
+
+    /// What the tasklet that has just been switched to does before it goes on.
+    #[cold]
+    pub(crate) fn arrive(&self) {
+        if let (true, Some(switched)) =
+            (self.flags.get().any(Flags::SWITCHES_SEEN), self.switched.get())
+        {
+            switched(self);
+        }
+        if self.flags.get().any(Flags::UNWIND) {
+            self.unwind();
+        }
+    }
+}
