@@ -34,7 +34,8 @@ use crate::{
 /// Which side of a channel runs on when the two meet: Stackless' −1, 0 and 1.
 ///
 /// ```
-/// use pila_runtime::{Channel, Preference};
+/// # use pila_runtime as pila;
+/// use pila::{Channel, Preference};
 ///
 /// let channel = Channel::<()>::new();
 /// assert_eq!(channel.preference(), Preference::Receiver);
@@ -59,9 +60,10 @@ pub enum Preference {
 /// Stackless: `stackless.channel`.
 ///
 /// ```
-/// let channel = pila_runtime::Channel::new();
+/// # use pila_runtime as pila;
+/// let channel = pila::Channel::new();
 /// let theirs = channel.clone();
-/// pila_runtime::tasklet(move || {
+/// pila::tasklet(move || {
 ///     for i in 0..3 {
 ///         theirs.send(i).unwrap();
 ///     }
@@ -151,7 +153,8 @@ impl<T> Channel<T> {
     /// A channel that keeps up to `capacity` values for which no receiver is there yet.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::with_capacity(2);
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(2);
     /// channel.send(1).unwrap();
     /// channel.send(2).unwrap();
     /// assert!(channel.try_send(3).is_err());
@@ -192,7 +195,8 @@ impl<T> Channel<T> {
     /// As [`send`](Channel::send), and [`SendReason::Timeout`] when the time is up.
     ///
     /// ```
-    /// use pila_runtime::{Channel, SendReason};
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, SendReason};
     ///
     /// let error = Channel::new().send_timeout("late", std::time::Duration::from_millis(1)).unwrap_err();
     /// assert!(matches!(error.reason, SendReason::Timeout));
@@ -213,7 +217,8 @@ impl<T> Channel<T> {
     /// As [`send`](Channel::send), and [`SendReason::Timeout`] when it would have to wait.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
     /// assert_eq!(channel.try_send(1).unwrap_err().value, 1);
     /// ```
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
@@ -233,9 +238,10 @@ impl<T> Channel<T> {
     /// Why nobody took it, as [`send`](Channel::send).
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::<u32>::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::<u32>::new();
     /// let theirs = channel.clone();
-    /// pila_runtime::tasklet(move || theirs.send_error("no more numbers"));
+    /// pila::tasklet(move || theirs.send_error("no more numbers"));
     /// assert_eq!(channel.receive().unwrap_err().to_string(), "no more numbers");
     /// ```
     pub fn send_error(
@@ -254,9 +260,10 @@ impl<T> Channel<T> {
     /// Ends with the first value that nobody takes.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
     /// let theirs = channel.clone();
-    /// let sender = pila_runtime::tasklet(move || theirs.send_all(1..=3).unwrap());
+    /// let sender = pila::tasklet(move || theirs.send_all(1..=3).unwrap());
     /// assert_eq!((1..=3).map(|_| channel.receive().unwrap()).sum::<i32>(), 6);
     /// assert_eq!(sender.join().unwrap(), 3);
     /// ```
@@ -289,7 +296,8 @@ impl<T> Channel<T> {
     /// As [`receive`](Channel::receive), and [`ReceiveError::Timeout`] when the time is up.
     ///
     /// ```
-    /// use pila_runtime::{Channel, ReceiveError};
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, ReceiveError};
     ///
     /// let nothing = Channel::<()>::new().receive_timeout(std::time::Duration::from_millis(1));
     /// assert!(matches!(nothing, Err(ReceiveError::Timeout)));
@@ -305,7 +313,8 @@ impl<T> Channel<T> {
     /// As [`receive`](Channel::receive), and [`ReceiveError::Timeout`] when it would have to wait.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::with_capacity(1);
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(1);
     /// assert!(channel.try_receive().is_err());
     /// channel.send(1).unwrap();
     /// assert_eq!(channel.try_receive().unwrap(), 1);
@@ -322,10 +331,11 @@ impl<T> Channel<T> {
     /// receivers that wait.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::<()>::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::<()>::new();
     /// let theirs = channel.clone();
-    /// pila_runtime::tasklet(move || theirs.receive());
-    /// pila_runtime::run();
+    /// pila::tasklet(move || theirs.receive());
+    /// pila::run();
     /// assert_eq!(channel.balance(), -1);
     /// ```
     #[must_use]
@@ -346,10 +356,11 @@ impl<T> Channel<T> {
     /// Stackless: walking `channel.queue`.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
     /// let theirs = channel.clone();
-    /// let sender = pila_runtime::tasklet(move || theirs.send(()));
-    /// pila_runtime::run();
+    /// let sender = pila::tasklet(move || theirs.send(()));
+    /// pila::run();
     /// assert_eq!(channel.waiters()[0].id(), sender.id());
     /// ```
     #[must_use]
@@ -365,7 +376,8 @@ impl<T> Channel<T> {
     /// Which channel it is, as reports and callbacks name it.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::<()>::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::<()>::new();
     /// assert!(channel.receive().unwrap_err().to_string().contains(&channel.id().to_string()));
     /// ```
     #[must_use]
@@ -402,10 +414,11 @@ impl<T> Channel<T> {
     /// Stackless: `channel.close()`, which wakes nobody.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::<()>::new();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::<()>::new();
     /// let theirs = channel.clone();
-    /// let receiver = pila_runtime::tasklet(move || theirs.receive().is_err());
-    /// pila_runtime::run();
+    /// let receiver = pila::tasklet(move || theirs.receive().is_err());
+    /// pila::run();
     /// channel.close();
     /// assert!(receiver.join().unwrap());
     /// ```
@@ -422,7 +435,8 @@ impl<T> Channel<T> {
     /// Opens a closed channel again.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::with_capacity(1);
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(1);
     /// channel.close();
     /// channel.open();
     /// assert!(channel.send(1).is_ok());
@@ -449,7 +463,8 @@ impl<T> Channel<T> {
     /// Its `next` panics with the report on a deadlock, and with an error that was sent or thrown.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::with_capacity(3);
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(3);
     /// channel.send_all([1, 2, 3]).unwrap();
     /// channel.close();
     /// assert_eq!(channel.iter().sum::<i32>(), 6);

@@ -43,7 +43,8 @@ pub trait Driver: fmt::Debug {
 /// Ends a driver's wait from any thread.
 ///
 /// ```
-/// use pila_runtime::driver::{Driver, VirtualClock};
+/// # use pila_runtime as pila;
+/// use pila::driver::{Driver, VirtualClock};
 ///
 /// let mut clock = VirtualClock::new();
 /// let notifier = clock.notifier().expect("a virtual clock has one");
@@ -126,12 +127,13 @@ impl Driver for Idle {
 /// however soon the other thread would have come: do not mix the two where that matters.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::time::Duration;
-/// use pila_runtime::driver::{self, VirtualClock};
+/// use pila::driver::{self, VirtualClock};
 ///
 /// driver::install(Box::new(VirtualClock::new()))?;
 /// let start = driver::now();
-/// pila_runtime::sleep(Duration::from_secs(3600));
+/// pila::sleep(Duration::from_secs(3600));
 /// assert_eq!(driver::now() - start, Duration::from_secs(3600));
 /// # Ok::<(), driver::AlreadyInstalled>(())
 /// ```

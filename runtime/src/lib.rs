@@ -13,9 +13,10 @@
 //! - `stack`, `context`: guarded stacks, and the switch between them.
 //! - [`driver`], `mailbox`: what the scheduler asks of the outside world, and what other threads tell it.
 //! - `thread_end`: a thread's end, seen before its thread-locals go.
-//! - `table`, `state`, `scheduler`, `current`: the tasklets, what becomes of them, the loop, and whose loop it is.
+//! - `table`, `state`, `scheduler`, `ending`, `current`: the tasklets, what becomes of them, the loop, how they are ended,
+//!   and whose loop it is.
 //! - [`park`]: the only door through which anything waits.
-//! - `tasklet`, `channel`, `time`, [`sync`], `task_local`: what users call.
+//! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, [`sync`], `task_local`: what users call.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
 
 mod wake;

@@ -13,9 +13,10 @@ use crate::{current::with, table::Key};
 /// Stackless: `stackless.switch_trap`.
 ///
 /// ```
-/// use pila_runtime::{Channel, Refused, ReceiveError};
+/// # use pila_runtime as pila;
+/// use pila::{Channel, Refused, ReceiveError};
 ///
-/// let guard = pila_runtime::no_switch();
+/// let guard = pila::no_switch();
 /// let refused = Channel::<()>::new().receive();
 /// assert!(matches!(refused, Err(ReceiveError::Refused(Refused::NoSwitch(_)))));
 /// drop(guard);

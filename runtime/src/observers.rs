@@ -7,12 +7,13 @@
 use std::{
     cell::RefCell,
     fmt,
-    panic::{AssertUnwindSafe, Location, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     rc::Rc,
 };
 
 use crate::{
     current::with,
+    ending::is_kill,
     scheduler::Scheduler,
     table::Flags,
     tasklet::{self, Handle},
@@ -70,17 +71,18 @@ impl fmt::Debug for Observers {
 /// Stackless: `stackless.set_schedule_callback(callable)`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{cell::RefCell, rc::Rc};
 ///
 /// let trace = Rc::new(RefCell::new(Vec::new()));
 /// let theirs = trace.clone();
-/// pila_runtime::set_schedule_callback(Some(Rc::new(move |from, to| {
+/// pila::set_schedule_callback(Some(Rc::new(move |from, to| {
 ///     theirs.borrow_mut().push((from.id().get(), to.id().get()));
 /// })));
-/// pila_runtime::tasklet(|| ());
-/// pila_runtime::run();
+/// pila::tasklet(|| ());
+/// pila::run();
 /// assert_eq!(*trace.borrow(), [(0, 1), (1, 0)]);
-/// # pila_runtime::set_schedule_callback(None);
+/// # pila::set_schedule_callback(None);
 /// ```
 pub fn set_schedule_callback(callback: Option<ScheduleCallback>) -> Option<ScheduleCallback> {
     with(|scheduler| scheduler.observe(Flags::SWITCHES_SEEN, callback.is_some(), switched));
@@ -94,7 +96,8 @@ pub fn set_schedule_callback(callback: Option<ScheduleCallback>) -> Option<Sched
 /// The callback that is called at every switch.
 ///
 /// ```
-/// assert!(pila_runtime::schedule_callback().is_none());
+/// # use pila_runtime as pila;
+/// assert!(pila::schedule_callback().is_none());
 /// ```
 #[must_use]
 pub fn schedule_callback() -> Option<ScheduleCallback> {
@@ -107,20 +110,21 @@ pub fn schedule_callback() -> Option<ScheduleCallback> {
 /// Stackless: `stackless.set_channel_callback(callable)`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{cell::Cell, rc::Rc};
 ///
 /// let blocked = Rc::new(Cell::new(0));
 /// let theirs = blocked.clone();
-/// pila_runtime::set_channel_callback(Some(Rc::new(move |event| {
+/// pila::set_channel_callback(Some(Rc::new(move |event| {
 ///     theirs.set(theirs.get() + i32::from(event.will_block));
 /// })));
-/// let channel = pila_runtime::Channel::new();
+/// let channel = pila::Channel::new();
 /// let sender = channel.clone();
-/// pila_runtime::tasklet(move || sender.send(1));
-/// pila_runtime::run();
+/// pila::tasklet(move || sender.send(1));
+/// pila::run();
 /// assert_eq!(channel.receive().unwrap(), 1);
 /// assert_eq!(blocked.get(), 1);
-/// # pila_runtime::set_channel_callback(None);
+/// # pila::set_channel_callback(None);
 /// ```
 pub fn set_channel_callback(callback: Option<ChannelCallback>) -> Option<ChannelCallback> {
     with(|scheduler| scheduler.observe(Flags::CHANNELS_SEEN, callback.is_some(), switched));
@@ -130,7 +134,8 @@ pub fn set_channel_callback(callback: Option<ChannelCallback>) -> Option<Channel
 /// The callback that is called before every operation on a channel.
 ///
 /// ```
-/// assert!(pila_runtime::channel_callback().is_none());
+/// # use pila_runtime as pila;
+/// assert!(pila::channel_callback().is_none());
 /// ```
 #[must_use]
 pub fn channel_callback() -> Option<ChannelCallback> {
@@ -175,8 +180,13 @@ fn call(scheduler: &Scheduler, callback: impl FnOnce(), take_out: impl FnOnce())
     let result = catch_unwind(AssertUnwindSafe(callback));
     scheduler.allow_switches(whose);
     scheduler.resume_observers(seen);
-    if let Err(payload) = result {
-        take_out();
-        scheduler.raise_now(payload);
+    match result {
+        Ok(()) => {}
+        // The callback killed the tasklet it runs on.
+        Err(payload) if is_kill(&*payload) => resume_unwind(payload),
+        Err(payload) => {
+            take_out();
+            scheduler.raise_now(payload);
+        }
     }
 }

@@ -52,8 +52,9 @@ const THREADS_PER_PROCESSOR: usize = 8;
 /// With the panic of `f`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// let tasklets: Vec<_> =
-///     (0..100u64).map(|i| pila_runtime::tasklet(move || pila_runtime::offload(move || i * i))).collect();
+///     (0..100u64).map(|i| pila::tasklet(move || pila::offload(move || i * i))).collect();
 /// let squares = tasklets.into_iter().map(|tasklet| tasklet.join().unwrap().unwrap());
 /// assert_eq!(squares.sum::<u64>(), 328_350);
 /// ```
@@ -87,8 +88,9 @@ where
 /// What the pool of [`offload`] does at this moment.
 ///
 /// ```
-/// pila_runtime::offload(|| ())?;
-/// let pool = pila_runtime::offload_pool();
+/// # use pila_runtime as pila;
+/// pila::offload(|| ())?;
+/// let pool = pila::offload_pool();
 /// assert!(pool.threads >= 1 && pool.threads <= pool.limit);
 /// # Ok::<(), std::io::Error>(())
 /// ```

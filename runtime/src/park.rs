@@ -8,19 +8,20 @@
 //! For those who build waiting of their own: sockets of another kind, other channels.
 //!
 //! ```
+//! # use pila_runtime as pila;
 //! use std::{cell::Cell, rc::Rc};
-//! use pila_runtime::park::{self, Waiting};
+//! use pila::park::{self, Waiting};
 //!
 //! let place = Rc::new(Cell::new(None));
 //! let theirs = place.clone();
-//! pila_runtime::tasklet(move || {
+//! pila::tasklet(move || {
 //!     theirs.set(Some(park::begin().unwrap()));
 //!     park::wait(theirs.get().unwrap(), Waiting::Insert, None).unwrap();
 //! });
-//! pila_runtime::schedule();
+//! pila::schedule();
 //! assert!(park::unpark(place.get().unwrap()));
 //! assert!(!park::unpark(place.get().unwrap()));
-//! assert_eq!(pila_runtime::run().finished, 1);
+//! assert_eq!(pila::run().finished, 1);
 //! ```
 
 use std::{marker::PhantomData, sync::Arc, time::Instant};
@@ -84,7 +85,8 @@ pub fn check() -> Result<(), Refused> {
 /// wake that comes before the wait is kept for it only until the next switch.
 ///
 /// ```
-/// use pila_runtime::park::{self, Waiting};
+/// # use pila_runtime as pila;
+/// use pila::park::{self, Waiting};
 ///
 /// let ticket = park::begin().unwrap();
 /// let waker = park::waker(ticket);
@@ -103,8 +105,9 @@ pub fn waker(ticket: Ticket) -> Waker {
 /// A waker keeps neither of them alive.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::time::Duration;
-/// use pila_runtime::{driver, park::{self, Interrupt, Waiting}};
+/// use pila::{driver, park::{self, Interrupt, Waiting}};
 ///
 /// let ticket = park::begin().unwrap();
 /// let waker = park::waker(ticket);

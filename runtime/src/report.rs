@@ -45,7 +45,8 @@ pub struct Waiter {
 /// `Display` gives a line for each tasklet; those created at one place that wait for the same are counted together.
 ///
 /// ```
-/// let nobody_sends = pila_runtime::Channel::<()>::new();
+/// # use pila_runtime as pila;
+/// let nobody_sends = pila::Channel::<()>::new();
 /// let error = nobody_sends.receive().unwrap_err();
 /// assert!(error.to_string().contains("'main' (#0)"), "{error}");
 /// assert!(error.to_string().contains("waits for a sender on channel 1"), "{error}");

@@ -238,9 +238,10 @@ impl Scheduler {
     /// Makes sure that the end of the thread is seen before any thread-local that exists now is gone.
     fn mark(&self) {
         let markers = self.markers.get();
-        self.uncovered.set(markers >= thread_end::MAX_MARKERS);
-        if !self.uncovered.get() {
-            self.markers.set(markers + 1);
+        let look_instead = markers >= thread_end::MAX_MARKERS && thread_end::can_see();
+        self.uncovered.set(look_instead);
+        if !look_instead {
+            self.markers.set(markers.saturating_add(1));
             thread_end::register(self.at_end);
         }
     }
@@ -278,7 +279,7 @@ impl Scheduler {
             return;
         }
         let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());
-        let driver = self.driver.borrow_mut().take();
+        let driver = self.driver.try_borrow_mut().ok().and_then(|mut driver| driver.take());
         self.leave_to_others();
         let Core { tasks, stacks, started, leftovers, raised, .. } = core;
         if started > 0 {

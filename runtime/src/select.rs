@@ -22,12 +22,13 @@ use crate::{
 /// The value of a send that did not commit is dropped with the select.
 ///
 /// ```
-/// use pila_runtime::{Channel, Select};
+/// # use pila_runtime as pila;
+/// use pila::{Channel, Select};
 /// use std::time::Duration;
 ///
 /// let (numbers, words) = (Channel::<i32>::new(), Channel::new());
 /// let theirs = words.clone();
-/// pila_runtime::tasklet(move || theirs.send("seven"));
+/// pila::tasklet(move || theirs.send("seven"));
 /// let got = Select::new()
 ///     .receive(&numbers, |number| format!("number {}", number.unwrap()))
 ///     .receive(&words, |word| format!("word {}", word.unwrap()))

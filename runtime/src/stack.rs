@@ -38,8 +38,9 @@ const MIN_SIZE: usize = 32 * 1024;
 /// How much address space the first mapping of a size takes at most, and how much any takes.
 const FIRST_MAPPING: usize = 16 << 20;
 const LARGEST_MAPPING: usize = 4 << 30;
-const PAGE: usize = 4096;
 const LINE: usize = 64;
+/// The smallest page: the next slot's place among these differs, for a slot is an odd number of them.
+const STAGGERED: usize = 4096;
 /// Linux 6.13. Accesses fault, and the mapping is not split.
 const MADV_GUARD_INSTALL: libc::c_int = 102;
 /// Mappings that guards leave to the rest of the process.
@@ -93,6 +94,8 @@ pub(crate) struct StackPool {
 #[derive(Debug)]
 struct Class {
     size: usize,
+    /// The size of a guard, one page.
+    guard: usize,
     /// Slots that came back, the last on top.
     free: Vec<NonNull<u8>>,
     /// Slots of the newest mapping that were never handed out.
@@ -183,7 +186,7 @@ impl StackPool {
     #[inline]
     fn stack(&self, bottom: NonNull<u8>, class: SizeClass) -> Stack {
         let stride = self.classes[class.0 as usize].stride();
-        let stagger = bottom.as_ptr() as usize / PAGE % 16 * LINE;
+        let stagger = bottom.as_ptr() as usize / STAGGERED % 16 * LINE;
         // SAFETY: `bottom` is the start of a slot of `stride` bytes in a live mapping, and a stagger is under 1 KiB.
         let top = unsafe { bottom.add(stride - stagger) };
         Stack { bottom, top, class }
@@ -228,13 +231,19 @@ impl StackPool {
 impl Class {
     fn new(size: usize) -> Class {
         let fresh = Fresh { next: ptr::null_mut(), left: 0 };
-        Class { size, free: Vec::new(), fresh, next_mapping: (FIRST_MAPPING / size).max(1) }
+        Class {
+            size,
+            guard: page_size(),
+            free: Vec::new(),
+            fresh,
+            next_mapping: (FIRST_MAPPING / size).max(1),
+        }
     }
 
     /// From one slot to the next: the stack, its guard page, and nothing else.
     #[inline]
     fn stride(&self) -> usize {
-        self.size + PAGE
+        self.size + self.guard
     }
 }
 
@@ -271,7 +280,7 @@ fn guard(bottom: NonNull<u8>) -> io::Result<()> {
     let page = bottom.as_ptr().cast();
     let forced = || std::env::var_os("PILA_STACK_GUARD").is_some_and(|kind| kind == "mprotect");
     // SAFETY: the page is the pool's own and holds nothing.
-    let advise = || unsafe { libc::madvise(page, PAGE, MADV_GUARD_INSTALL) } == 0;
+    let advise = || unsafe { libc::madvise(page, page_size(), MADV_GUARD_INSTALL) } == 0;
     // The first page asked for is the probe.
     if *GUARD_ADVICE.get_or_init(|| !forced() && advise()) {
         return if advise() { Ok(()) } else { Err(io::Error::last_os_error()) };
@@ -285,7 +294,7 @@ fn protect(page: *mut libc::c_void) -> io::Result<()> {
     let result = if mappings + SPARE_MAPPINGS > max_map_count() {
         Err(io::Error::from_raw_os_error(libc::ENOMEM))
     // SAFETY: the page is the pool's own and holds nothing.
-    } else if unsafe { libc::mprotect(page, PAGE, libc::PROT_NONE) } != 0 {
+    } else if unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } != 0 {
         Err(io::Error::last_os_error())
     } else {
         return Ok(());
@@ -294,6 +303,15 @@ fn protect(page: *mut libc::c_void) -> io::Result<()> {
     result.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOMEM) => StackError::mappings(max_map_count(), mappings / 2),
         _ => error,
+    })
+}
+
+fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    *SIZE.get_or_init(|| {
+        // SAFETY: it asks for a number and touches nothing.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(size).unwrap_or(4096)
     })
 }
 

@@ -8,6 +8,7 @@ use std::{
     mem,
     panic::Location,
     rc::Rc,
+    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -109,10 +110,11 @@ pub(crate) struct Totals {
 /// How [`run`](crate::run) ended: what it did and what it leaves behind.
 ///
 /// ```
-/// pila_runtime::tasklet(|| ());
-/// let nobody_sends = pila_runtime::Channel::<()>::new();
-/// pila_runtime::tasklet(move || nobody_sends.receive());
-/// let summary = pila_runtime::run();
+/// # use pila_runtime as pila;
+/// pila::tasklet(|| ());
+/// let nobody_sends = pila::Channel::<()>::new();
+/// pila::tasklet(move || nobody_sends.receive());
+/// let summary = pila::run();
 /// assert_eq!((summary.finished, summary.blocked), (1, 1));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -170,6 +172,9 @@ impl Core {
 
     #[cold]
     pub(crate) fn add_main(&mut self) {
+        // A ticket that strays to another thread must not fit a wait there.
+        static THREADS: AtomicU64 = AtomicU64::new(0);
+        self.next_sequence = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
         let index = self.tasks.insert(Task {
             id: TaskletId::MAIN,
             state: State::Running,
@@ -298,6 +303,12 @@ impl Core {
     pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
         let task = self.tasks.get(ticket.index as usize);
         task.is_some_and(|task| task.state == State::Parked(ticket.sequence))
+    }
+
+    /// Takes how the last wait of a tasklet ended.
+    pub(crate) fn take_wake(&mut self, index: u32) -> Option<Wake> {
+        let task = self.tasks.get_mut(index as usize)?;
+        Some(mem::replace(&mut task.wake, Wake::Unparked))
     }
 
     /// Ends the wait of `ticket`; the caller puts the tasklet into the queue.

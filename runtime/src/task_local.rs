@@ -23,21 +23,22 @@ use crate::{
 /// It reads as `std::thread_local!`. Each is a [`LocalKey`].
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::cell::Cell;
 ///
-/// pila_runtime::task_local! {
+/// pila::task_local! {
 ///     /// The request that the tasklet serves.
 ///     static REQUEST: Cell<u32> = Cell::new(0);
 /// }
 ///
 /// for number in 1..=3 {
-///     pila_runtime::tasklet(move || {
+///     pila::tasklet(move || {
 ///         REQUEST.set(number);
-///         pila_runtime::schedule();
+///         pila::schedule();
 ///         assert_eq!(REQUEST.get(), number);
 ///     });
 /// }
-/// pila_runtime::run();
+/// pila::run();
 /// assert_eq!(REQUEST.get(), 0);
 /// ```
 #[macro_export]
@@ -63,12 +64,13 @@ macro_rules! task_local {
 /// suspended when its thread ends are leaked with its stack.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::cell::Cell;
 ///
-/// pila_runtime::task_local!(static DEPTH: Cell<u32> = Cell::new(0));
+/// pila::task_local!(static DEPTH: Cell<u32> = Cell::new(0));
 ///
 /// DEPTH.set(1);
-/// assert_eq!(pila_runtime::tasklet(|| DEPTH.get()).join().unwrap(), 0);
+/// assert_eq!(pila::tasklet(|| DEPTH.get()).join().unwrap(), 0);
 /// assert_eq!(DEPTH.get(), 1);
 /// ```
 pub struct LocalKey<T: 'static> {
@@ -88,7 +90,8 @@ impl<T: 'static> LocalKey<T> {
     /// When the value was dropped: the tasklet, or its thread, is ending.
     ///
     /// ```
-    /// pila_runtime::task_local!(static NAME: String = "nobody".to_owned());
+    /// # use pila_runtime as pila;
+    /// pila::task_local!(static NAME: String = "nobody".to_owned());
     /// assert_eq!(NAME.with(|name| name.len()), 6);
     /// ```
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
@@ -104,7 +107,8 @@ impl<T: 'static> LocalKey<T> {
     /// [`AccessError`] when the value was dropped.
     ///
     /// ```
-    /// pila_runtime::task_local!(static NAME: String = "nobody".to_owned());
+    /// # use pila_runtime as pila;
+    /// pila::task_local!(static NAME: String = "nobody".to_owned());
     /// assert_eq!(NAME.try_with(String::len), Ok(6));
     /// ```
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
@@ -160,8 +164,9 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// As [`with`](LocalKey::with).
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// # use std::cell::Cell;
-    /// pila_runtime::task_local!(static COUNT: Cell<u32> = Cell::new(0));
+    /// pila::task_local!(static COUNT: Cell<u32> = Cell::new(0));
     /// COUNT.set(7);
     /// assert_eq!(COUNT.get(), 7);
     /// ```
@@ -186,8 +191,9 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// As [`with`](LocalKey::with).
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// # use std::cell::Cell;
-    /// pila_runtime::task_local!(static COUNT: Cell<u32> = Cell::new(7));
+    /// pila::task_local!(static COUNT: Cell<u32> = Cell::new(7));
     /// assert_eq!((COUNT.take(), COUNT.get()), (7, 0));
     /// ```
     pub fn take(&'static self) -> T
@@ -203,8 +209,9 @@ impl<T: 'static> LocalKey<Cell<T>> {
     /// As [`with`](LocalKey::with).
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// # use std::cell::Cell;
-    /// pila_runtime::task_local!(static COUNT: Cell<u32> = Cell::new(7));
+    /// pila::task_local!(static COUNT: Cell<u32> = Cell::new(7));
     /// assert_eq!((COUNT.replace(8), COUNT.get()), (7, 8));
     /// ```
     pub fn replace(&'static self, value: T) -> T {
@@ -219,8 +226,9 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// As [`with`](LocalKey::with), and when it is borrowed mutably.
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// # use std::cell::RefCell;
-    /// pila_runtime::task_local!(static LOG: RefCell<Vec<u32>> = RefCell::default());
+    /// pila::task_local!(static LOG: RefCell<Vec<u32>> = RefCell::default());
     /// LOG.with_borrow_mut(|log| log.push(7));
     /// assert_eq!(LOG.with_borrow(|log| log.len()), 1);
     /// ```
@@ -242,8 +250,9 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     /// As [`with`](LocalKey::with), and when it is borrowed.
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// # use std::cell::RefCell;
-    /// pila_runtime::task_local!(static NAME: RefCell<String> = RefCell::default());
+    /// pila::task_local!(static NAME: RefCell<String> = RefCell::default());
     /// NAME.set("seven".to_owned());
     /// assert_eq!(NAME.take(), "seven");
     /// ```
@@ -280,19 +289,20 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
 /// The value of a task-local variable was dropped: the tasklet that runs, or its thread, is ending.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::cell::Cell;
 ///
-/// pila_runtime::task_local!(static COUNT: Cell<u32> = Cell::new(7));
+/// pila::task_local!(static COUNT: Cell<u32> = Cell::new(7));
 ///
 /// struct Late;
 /// impl Drop for Late {
 ///     fn drop(&mut self) {
-///         assert_eq!(COUNT.try_with(Cell::get), Err(pila_runtime::AccessError));
+///         assert_eq!(COUNT.try_with(Cell::get), Err(pila::AccessError));
 ///     }
 /// }
 /// // A result that nobody holds is dropped after the task-local values.
-/// drop(pila_runtime::tasklet(|| Late));
-/// pila_runtime::run();
+/// drop(pila::tasklet(|| Late));
+/// pila::run();
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AccessError;

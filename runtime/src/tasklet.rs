@@ -42,14 +42,15 @@ const LARGE_CLOSURE: usize = 4096;
 /// Stackless: `tasklet(f)(args)`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{cell::Cell, rc::Rc};
 ///
 /// let sum = Rc::new(Cell::new(0));
 /// for i in 1..=100 {
 ///     let sum = sum.clone();
-///     pila_runtime::tasklet(move || sum.set(sum.get() + i));
+///     pila::tasklet(move || sum.set(sum.get() + i));
 /// }
-/// pila_runtime::run();
+/// pila::run();
 /// assert_eq!(sum.get(), 5050);
 /// ```
 #[doc(alias = "spawn")]
@@ -76,10 +77,11 @@ where
 /// With the panic of a tasklet whose handle was dropped before it panicked. The other tasklets keep their places.
 ///
 /// ```
-/// let channel = pila_runtime::Channel::new();
+/// # use pila_runtime as pila;
+/// let channel = pila::Channel::new();
 /// let theirs = channel.clone();
-/// pila_runtime::tasklet(move || theirs.send("never received"));
-/// let summary = pila_runtime::run();
+/// pila::tasklet(move || theirs.send("never received"));
+/// let summary = pila::run();
 /// assert_eq!(summary.blocked, 1);
 /// assert_eq!(channel.receive().unwrap(), "never received");
 /// ```
@@ -93,8 +95,9 @@ pub fn run() -> Summary {
 /// Stackless: `stackless.schedule()`.
 ///
 /// ```
-/// pila_runtime::tasklet(|| println!("first"));
-/// pila_runtime::schedule();
+/// # use pila_runtime as pila;
+/// pila::tasklet(|| println!("first"));
+/// pila::schedule();
 /// println!("second");
 /// ```
 #[doc(alias = "yield_now")]
@@ -111,11 +114,12 @@ pub fn schedule() {
 /// With the report of the deadlock, when the caller is the last that can run and main is blocked.
 ///
 /// ```
-/// let sleeper = pila_runtime::tasklet(|| {
-///     pila_runtime::schedule_remove();
+/// # use pila_runtime as pila;
+/// let sleeper = pila::tasklet(|| {
+///     pila::schedule_remove();
 ///     "awake"
 /// });
-/// pila_runtime::run();
+/// pila::run();
 /// assert!(sleeper.is_paused());
 /// sleeper.insert().unwrap();
 /// assert_eq!(sleeper.join().unwrap(), "awake");
@@ -129,7 +133,8 @@ pub fn schedule_remove() {
 /// Stackless: `stackless.getcurrent()`.
 ///
 /// ```
-/// assert!(pila_runtime::current().is_main());
+/// # use pila_runtime as pila;
+/// assert!(pila::current().is_main());
 /// ```
 #[must_use]
 pub fn current() -> Handle {
@@ -142,7 +147,8 @@ pub fn current() -> Handle {
 /// Stackless: `stackless.getmain()`.
 ///
 /// ```
-/// assert_eq!(pila_runtime::main_tasklet().id().get(), 0);
+/// # use pila_runtime as pila;
+/// assert_eq!(pila::main_tasklet().id().get(), 0);
 /// ```
 #[must_use]
 pub fn main_tasklet() -> Handle {
@@ -155,9 +161,10 @@ pub fn main_tasklet() -> Handle {
 /// Stackless: `stackless.getruncount()`.
 ///
 /// ```
-/// pila_runtime::tasklet(|| ());
-/// assert_eq!(pila_runtime::run_count(), 2);
-/// # pila_runtime::run();
+/// # use pila_runtime as pila;
+/// pila::tasklet(|| ());
+/// assert_eq!(pila::run_count(), 2);
+/// # pila::run();
 /// ```
 #[must_use]
 pub fn run_count() -> usize {
@@ -167,10 +174,11 @@ pub fn run_count() -> usize {
 /// Names a tasklet of this thread, alive or not. Cheap to clone; keeps nothing alive.
 ///
 /// ```
-/// let tasklet = pila_runtime::tasklet(|| ());
+/// # use pila_runtime as pila;
+/// let tasklet = pila::tasklet(|| ());
 /// let handle = (*tasklet).clone();
 /// assert!(handle.is_alive() && handle.is_scheduled());
-/// pila_runtime::run();
+/// pila::run();
 /// assert!(!handle.is_alive());
 /// ```
 #[derive(Clone)]
@@ -188,7 +196,8 @@ impl Handle {
     /// [`TaskletError::Dead`] when it has ended, [`TaskletError::Blocked`] when it waits for something.
     ///
     /// ```
-    /// # use pila_runtime::Tasklet;
+    /// # use pila_runtime as pila;
+    /// # use pila::Tasklet;
     /// let tasklet = Tasklet::bind(|| 42);
     /// tasklet.insert().unwrap();
     /// assert_eq!(tasklet.join().unwrap(), 42);
@@ -203,10 +212,11 @@ impl Handle {
     /// [`TaskletError::Blocked`] when it waits for something, [`TaskletError::Current`] when it is the caller.
     ///
     /// ```
-    /// let tasklet = pila_runtime::tasklet(|| ());
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| ());
     /// tasklet.remove().unwrap();
     /// assert!(tasklet.is_paused());
-    /// assert_eq!(pila_runtime::run().paused, 1);
+    /// assert_eq!(pila::run().paused, 1);
     /// ```
     pub fn remove(&self) -> Result<(), TaskletError> {
         with(|scheduler| scheduler.remove(self.key, || self.who()))
@@ -221,11 +231,12 @@ impl Handle {
     /// [`TaskletError::Refused`] when the caller may not switch.
     ///
     /// ```
-    /// let first = pila_runtime::tasklet(|| println!("second"));
-    /// let second = pila_runtime::tasklet(|| println!("first"));
+    /// # use pila_runtime as pila;
+    /// let first = pila::tasklet(|| println!("second"));
+    /// let second = pila::tasklet(|| println!("first"));
     /// second.run().unwrap();
     /// assert!(first.is_alive() && !second.is_alive());
-    /// # pila_runtime::run();
+    /// # pila::run();
     /// ```
     pub fn run(&self) -> Result<(), TaskletError> {
         with(|scheduler| scheduler.run_now(self.key, Caller::InTheRing, || self.who()))
@@ -239,8 +250,9 @@ impl Handle {
     /// As [`run`](Self::run).
     ///
     /// ```
-    /// let main = pila_runtime::current();
-    /// let tasklet = pila_runtime::tasklet(move || {
+    /// # use pila_runtime as pila;
+    /// let main = pila::current();
+    /// let tasklet = pila::tasklet(move || {
     ///     assert!(main.is_paused());
     ///     main.insert().unwrap();
     /// });
@@ -263,10 +275,11 @@ impl Handle {
     /// unwinds and cannot wait for it; [`TaskletError::Main`]; [`TaskletError::Refused`] inside a `no_switch` guard.
     ///
     /// ```
-    /// use pila_runtime::JoinError;
+    /// # use pila_runtime as pila;
+    /// use pila::JoinError;
     ///
-    /// let tasklet = pila_runtime::tasklet(|| pila_runtime::sleep(std::time::Duration::MAX));
-    /// pila_runtime::schedule();
+    /// let tasklet = pila::tasklet(|| pila::sleep(std::time::Duration::MAX));
+    /// pila::schedule();
     /// tasklet.kill().unwrap();
     /// assert!(matches!(tasklet.join(), Err(JoinError::Killed)));
     /// ```
@@ -280,10 +293,11 @@ impl Handle {
     /// [`TaskletError::Main`].
     ///
     /// ```
-    /// let tasklet = pila_runtime::tasklet(|| unreachable!());
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| unreachable!());
     /// tasklet.kill_later().unwrap();
     /// assert!(tasklet.is_alive());
-    /// pila_runtime::run();
+    /// pila::run();
     /// assert!(!tasklet.is_alive());
     /// ```
     pub fn kill_later(&self) -> Result<(), TaskletError> {
@@ -301,10 +315,11 @@ impl Handle {
     /// [`TaskletError::Refused`] when the caller may not switch.
     ///
     /// ```
-    /// use pila_runtime::{Channel, ReceiveError};
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, ReceiveError};
     ///
-    /// let tasklet = pila_runtime::tasklet(|| Channel::<()>::new().receive());
-    /// pila_runtime::run();
+    /// let tasklet = pila::tasklet(|| Channel::<()>::new().receive());
+    /// pila::run();
     /// tasklet.throw("give up").unwrap();
     /// assert!(matches!(tasklet.join().unwrap(), Err(ReceiveError::Thrown(error)) if error.to_string() == "give up"));
     /// ```
@@ -322,9 +337,10 @@ impl Handle {
     /// As [`throw`](Self::throw), but never `Refused`.
     ///
     /// ```
-    /// let channel = pila_runtime::Channel::new();
-    /// let tasklet = pila_runtime::tasklet(move || channel.send(1).is_err());
-    /// pila_runtime::run();
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// let tasklet = pila::tasklet(move || channel.send(1).is_err());
+    /// pila::run();
     /// tasklet.throw_later("too late").unwrap();
     /// assert!(tasklet.join().unwrap());
     /// ```
@@ -344,10 +360,11 @@ impl Handle {
     /// [`TaskletError::Dead`].
     ///
     /// ```
-    /// use pila_runtime::{ReceiveError, Refused};
+    /// # use pila_runtime as pila;
+    /// use pila::{ReceiveError, Refused};
     ///
-    /// pila_runtime::current().set_block_trap(true).unwrap();
-    /// let refused = pila_runtime::Channel::<()>::new().receive();
+    /// pila::current().set_block_trap(true).unwrap();
+    /// let refused = pila::Channel::<()>::new().receive();
     /// assert!(matches!(refused, Err(ReceiveError::Refused(Refused::BlockTrap))));
     /// ```
     pub fn set_block_trap(&self, trapped: bool) -> Result<(), TaskletError> {
@@ -461,10 +478,11 @@ impl<T: 'static> Tasklet<T> {
     /// Stackless: `tasklet().bind(f, args)`.
     ///
     /// ```
-    /// # use pila_runtime::Tasklet;
+    /// # use pila_runtime as pila;
+    /// # use pila::Tasklet;
     /// let tasklet = Tasklet::bind(|| ());
     /// assert!(tasklet.is_paused());
-    /// assert_eq!(pila_runtime::run().finished, 0);
+    /// assert_eq!(pila::run().finished, 0);
     /// ```
     #[track_caller]
     pub fn bind<F: FnOnce() -> T + 'static>(f: F) -> Tasklet<T> {
@@ -496,7 +514,8 @@ impl<T: 'static> Tasklet<T> {
     /// A handle to keep when this is joined or dropped.
     ///
     /// ```
-    /// let tasklet = pila_runtime::tasklet(|| 42);
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| 42);
     /// let handle = tasklet.handle();
     /// assert_eq!(tasklet.join().unwrap(), 42);
     /// assert!(!handle.is_alive());
@@ -514,10 +533,11 @@ impl<T: 'static> Tasklet<T> {
     /// tasklet has not ended.
     ///
     /// ```
-    /// let tasklet = pila_runtime::tasklet(|| 6 * 7);
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| 6 * 7);
     /// assert_eq!(tasklet.join().unwrap(), 42);
     ///
-    /// let tasklet = pila_runtime::tasklet(|| panic!("no way"));
+    /// let tasklet = pila::tasklet(|| panic!("no way"));
     /// assert_eq!(tasklet.join().unwrap_err().to_string(), "the tasklet panicked: no way");
     /// ```
     pub fn join(self) -> Result<T, JoinError> {
@@ -566,10 +586,11 @@ impl<T> Drop for Tasklet<T> {
 /// Makes tasklets with a name and a stack size of your choice, and says when there is no stack to be had.
 ///
 /// ```
-/// let tasklet = pila_runtime::Builder::new()
+/// # use pila_runtime as pila;
+/// let tasklet = pila::Builder::new()
 ///     .name("deep")
 ///     .stack_size(8 << 20)
-///     .tasklet(|| pila_runtime::current().name().map(str::to_owned))?;
+///     .tasklet(|| pila::current().name().map(str::to_owned))?;
 /// assert_eq!(tasklet.join().unwrap().as_deref(), Some("deep"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -698,7 +719,8 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
                 Ok(value) => {
                     self.slot.set(Ok(value));
                     // A result that nobody holds is dropped here, on the tasklet's stack.
-                    catch_unwind(AssertUnwindSafe(|| drop(self))).err()
+                    let dropped = catch_unwind(AssertUnwindSafe(|| drop(self)));
+                    dropped.err().filter(|payload| !is_kill(&**payload))
                 }
                 Err(payload) if is_held => {
                     self.slot.set(Err(JoinError::Panicked(Panic::new(payload))));

@@ -35,8 +35,9 @@ const ROUNDS: usize = 16;
 /// When the system refuses another thread.
 ///
 /// ```
-/// let thread = pila_runtime::spawn_thread(|| {
-///     let tasklets: Vec<_> = (1..=10).map(|i| pila_runtime::tasklet(move || i * i)).collect();
+/// # use pila_runtime as pila;
+/// let thread = pila::spawn_thread(|| {
+///     let tasklets: Vec<_> = (1..=10).map(|i| pila::tasklet(move || i * i)).collect();
 ///     tasklets.into_iter().map(|tasklet| tasklet.join().unwrap()).sum::<u32>()
 /// })?;
 /// assert_eq!(thread.join().unwrap(), 385);
@@ -59,7 +60,8 @@ where
 /// When the name contains a null byte.
 ///
 /// ```
-/// let thread = pila_runtime::spawn_thread_named("mails", || ())?;
+/// # use pila_runtime as pila;
+/// let thread = pila::spawn_thread_named("mails", || ())?;
 /// assert_eq!(thread.thread().name(), Some("mails"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -108,9 +110,10 @@ pub(crate) fn tidily<T>(f: impl FnOnce() -> T) -> thread::Result<T> {
 /// calls.
 ///
 /// ```
-/// let sleeper = pila_runtime::tasklet(|| pila_runtime::sleep(std::time::Duration::MAX));
-/// pila_runtime::schedule();
-/// assert!(pila_runtime::kill_all().is_empty());
+/// # use pila_runtime as pila;
+/// let sleeper = pila::tasklet(|| pila::sleep(std::time::Duration::MAX));
+/// pila::schedule();
+/// assert!(pila::kill_all().is_empty());
 /// assert!(!sleeper.is_alive());
 /// ```
 pub fn kill_all() -> Vec<Handle> {
@@ -159,7 +162,8 @@ fn others() -> Vec<Handle> {
 /// A thread made by [`spawn_thread`]. Dropping it lets the thread go its way.
 ///
 /// ```
-/// let thread = pila_runtime::spawn_thread(|| pila_runtime::current().is_main())?;
+/// # use pila_runtime as pila;
+/// let thread = pila::spawn_thread(|| pila::current().is_main())?;
 /// assert!(thread.thread().id() != std::thread::current().id());
 /// assert!(thread.join().unwrap());
 /// # Ok::<(), std::io::Error>(())
@@ -195,7 +199,8 @@ impl<T> ThreadHandle<T> {
     /// On the thread itself, which would wait for ever.
     ///
     /// ```
-    /// let thread = pila_runtime::spawn_thread(|| panic!("no way"))?;
+    /// # use pila_runtime as pila;
+    /// let thread = pila::spawn_thread(|| panic!("no way"))?;
     /// assert_eq!(thread.join().unwrap_err().to_string(), "the tasklet panicked: no way");
     /// # Ok::<(), std::io::Error>(())
     /// ```

@@ -5,10 +5,18 @@
 //! - The C library runs these destructors in the reverse order of their registration, so a marker registered after a
 //!   tasklet last ran is destroyed before everything that tasklet can hold a reference into.
 //! - A registration cannot be taken back and costs some 40 bytes, so their number is bounded: past the bound,
-//!   [`in_destructor`] looks at the call stack instead (some microseconds).
+//!   [`in_destructor`] looks at the call stack instead (some microseconds). Where it could not see such a destructor, as
+//!   [`can_see`] finds out by trying, the bound does not hold: a leak is better than a use of what is gone.
 #![allow(unsafe_code)]
 
-use std::ffi::c_void;
+use std::{
+    cell::OnceCell,
+    ffi::c_void,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// How many markers a thread registers before it looks at its call stack instead: 2.6 MB of them.
 pub(crate) const MAX_MARKERS: u32 = 65_536;
@@ -21,6 +29,32 @@ pub(crate) fn register(ended: fn()) {
 /// Whether a destructor of a thread-local is running on this thread.
 pub(crate) fn in_destructor() -> bool {
     imp::in_destructor()
+}
+
+/// Whether [`in_destructor`] can be trusted: the C library may be linked statically, or the program may have been built
+/// without the tables that a walk of the stack needs.
+pub(crate) fn can_see() -> bool {
+    static SEEN: OnceLock<bool> = OnceLock::new();
+    *SEEN.get_or_init(|| {
+        let seen = Arc::new(AtomicBool::new(false));
+        let theirs = Probe(seen.clone());
+        let thread = std::thread::Builder::new().spawn(|| PROBE.with(|probe| probe.set(theirs)));
+        thread.is_ok_and(|thread| thread.join().is_ok()) && seen.load(Ordering::Relaxed)
+    })
+}
+
+thread_local! {
+    static PROBE: OnceCell<Probe> = const { OnceCell::new() };
+}
+
+/// Notes in its destructor whether [`in_destructor`] sees it.
+#[derive(Debug)]
+struct Probe(Arc<AtomicBool>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.store(in_destructor(), Ordering::Relaxed);
+    }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

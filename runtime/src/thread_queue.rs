@@ -46,8 +46,9 @@ use crate::{
 /// When `capacity` is zero: the two sides would have to meet, which takes two wake-ups a message. Ask for 1.
 ///
 /// ```
-/// let (sender, receiver) = pila_runtime::thread_queue(16);
-/// let thread = pila_runtime::spawn_thread(move || {
+/// # use pila_runtime as pila;
+/// let (sender, receiver) = pila::thread_queue(16);
+/// let thread = pila::spawn_thread(move || {
 ///     for i in 1..=100 {
 ///         sender.send(i).unwrap();
 ///     }
@@ -89,7 +90,8 @@ impl<T: Send> QueueSender<T> {
     /// when the caller may not wait, [`SendReason::Thrown`].
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(1);
     /// sender.send("there is room").unwrap();
     /// drop(receiver);
     /// assert_eq!(sender.send("nobody there").unwrap_err().value, "nobody there");
@@ -104,10 +106,11 @@ impl<T: Send> QueueSender<T> {
     /// As [`send`](QueueSender::send), and [`SendReason::Timeout`] when the time is up.
     ///
     /// ```
-    /// let (sender, _receiver) = pila_runtime::thread_queue(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, _receiver) = pila::thread_queue(1);
     /// sender.send(1).unwrap();
     /// let error = sender.send_timeout(2, std::time::Duration::from_millis(1)).unwrap_err();
-    /// assert!(matches!(error.reason, pila_runtime::SendReason::Timeout));
+    /// assert!(matches!(error.reason, pila::SendReason::Timeout));
     /// ```
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
         self.send_until(value, |scheduler| Some(scheduler.deadline_in(timeout)))
@@ -120,7 +123,8 @@ impl<T: Send> QueueSender<T> {
     /// [`SendReason::Timeout`] when there is no room, [`SendReason::Closed`] when no receiver is left.
     ///
     /// ```
-    /// let (sender, _receiver) = pila_runtime::thread_queue(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, _receiver) = pila::thread_queue(1);
     /// assert!(sender.try_send(1).is_ok());
     /// assert_eq!(sender.try_send(2).unwrap_err().value, 2);
     /// ```
@@ -137,7 +141,8 @@ impl<T: Send> QueueSender<T> {
     /// Whether no receiver is left.
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue::<()>(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue::<()>(1);
     /// drop(receiver);
     /// assert!(sender.is_closed());
     /// ```
@@ -198,7 +203,8 @@ impl<T: Send> QueueReceiver<T> {
     /// not wait, [`ReceiveError::Thrown`].
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(1);
     /// sender.send("last").unwrap();
     /// drop(sender);
     /// assert_eq!(receiver.receive().unwrap(), "last");
@@ -214,9 +220,10 @@ impl<T: Send> QueueReceiver<T> {
     /// As [`receive`](QueueReceiver::receive), and [`ReceiveError::Timeout`] when the time is up.
     ///
     /// ```
-    /// let (_sender, receiver) = pila_runtime::thread_queue::<()>(1);
+    /// # use pila_runtime as pila;
+    /// let (_sender, receiver) = pila::thread_queue::<()>(1);
     /// let nothing = receiver.receive_timeout(std::time::Duration::from_millis(1));
-    /// assert!(matches!(nothing, Err(pila_runtime::ReceiveError::Timeout)));
+    /// assert!(matches!(nothing, Err(pila::ReceiveError::Timeout)));
     /// ```
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
         self.receive_until(|scheduler| Some(scheduler.deadline_in(timeout)))
@@ -229,7 +236,8 @@ impl<T: Send> QueueReceiver<T> {
     /// [`ReceiveError::Timeout`] when there is none, [`ReceiveError::Closed`] when no sender is left either.
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue(1);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(1);
     /// assert!(receiver.try_receive().is_err());
     /// sender.send(1).unwrap();
     /// assert_eq!(receiver.try_receive().unwrap(), 1);
@@ -250,7 +258,8 @@ impl<T: Send> QueueReceiver<T> {
     /// Its `next` panics with an error that was thrown, and inside a `no_switch` guard.
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue(3);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(3);
     /// (1..=3).for_each(|i| sender.send(i).unwrap());
     /// drop(sender);
     /// assert_eq!(receiver.iter().collect::<Vec<_>>(), [1, 2, 3]);
@@ -263,7 +272,8 @@ impl<T: Send> QueueReceiver<T> {
     /// How many messages are in the queue at this moment.
     ///
     /// ```
-    /// let (sender, receiver) = pila_runtime::thread_queue(2);
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(2);
     /// sender.send(1).unwrap();
     /// assert_eq!(receiver.len(), 1);
     /// ```

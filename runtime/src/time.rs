@@ -12,13 +12,14 @@ use crate::{current::with, error::Refused, wake::Waiting};
 /// Inside a [`no_switch`](crate::no_switch) guard.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::time::{Duration, Instant};
 ///
 /// let start = Instant::now();
 /// for _ in 0..1000 {
-///     pila_runtime::tasklet(|| pila_runtime::sleep(Duration::from_millis(20)));
+///     pila::tasklet(|| pila::sleep(Duration::from_millis(20)));
 /// }
-/// pila_runtime::run();
+/// pila::run();
 /// assert!(start.elapsed() >= Duration::from_millis(20));
 /// assert!(start.elapsed() < Duration::from_secs(2));
 /// ```

@@ -9,7 +9,8 @@ use std::{fmt, panic::Location};
 /// The number of a tasklet: never used twice on its thread. Main is number 0.
 ///
 /// ```
-/// let tasklet = pila_runtime::tasklet(|| ());
+/// # use pila_runtime as pila;
+/// let tasklet = pila::tasklet(|| ());
 /// assert_eq!(format!("{}", tasklet.id()), "#1");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -185,7 +186,8 @@ impl fmt::Display for ChannelId {
 /// Which lock, event or other part of [`sync`](crate::sync) a tasklet waits for, for reports.
 ///
 /// ```
-/// use pila_runtime::sync::{LockError, Mutex};
+/// # use pila_runtime as pila;
+/// use pila::sync::{LockError, Mutex};
 ///
 /// let mutex = Mutex::new(());
 /// let _guard = mutex.lock()?;

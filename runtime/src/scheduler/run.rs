@@ -2,7 +2,7 @@
 
 use std::{mem, panic::resume_unwind, rc::Rc};
 
-use super::{OnReturn, Payload, Scheduler};
+use super::{OnReturn, Payload, Scheduler, drop_quietly};
 use crate::{
     state::Summary,
     table::{Job, MAIN, State, Wake},
@@ -29,8 +29,8 @@ impl Scheduler {
             }
         }
         drop(core);
-        // Its destructor is the user's.
-        drop(unread);
+        // Its destructor is the user's, and whoever raises may have no way to unwind.
+        drop_quietly(unread);
     }
 
     /// As [`raise`](Self::raise), from a tasklet that goes on; raises it here when it is for the caller.

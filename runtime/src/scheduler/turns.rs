@@ -4,7 +4,7 @@
 
 use std::{mem, sync::Arc};
 
-use super::Scheduler;
+use super::{OnReturn, Scheduler, drop_quietly};
 use crate::{
     error::{Interrupt, Refused},
     state::Last,
@@ -124,7 +124,13 @@ impl Scheduler {
         deadline: Option<u64>,
     ) -> Result<(), Interrupt> {
         self.core.borrow_mut().park(ticket, waiting, deadline);
+        // What ends the wait may carry a value of the user's: it must not be left for the loop to drop.
+        let unwound = OnReturn(|| {
+            let wake = self.core.borrow_mut().take_wake(ticket.index);
+            drop_quietly(wake);
+        });
         self.leave();
+        mem::forget(unwound);
         let mut core = self.core.borrow_mut();
         let Some(task) = core.tasks.get_mut(ticket.index as usize) else {
             return Err(Interrupt::Refused(Refused::ThreadEnded));

@@ -21,17 +21,18 @@ use crate::{
 /// for all until it is [`reset`](Barrier::reset), as Python's `threading.Barrier`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::rc::Rc;
-/// use pila_runtime::sync::Barrier;
+/// use pila::sync::Barrier;
 ///
 /// let barrier = Rc::new(Barrier::new(3));
 /// for _ in 0..2 {
 ///     let barrier = barrier.clone();
-///     pila_runtime::tasklet(move || barrier.wait());
+///     pila::tasklet(move || barrier.wait());
 /// }
-/// pila_runtime::schedule();
+/// pila::schedule();
 /// assert!(barrier.wait()?.is_leader());
-/// # Ok::<(), pila_runtime::sync::BarrierError>(())
+/// # Ok::<(), pila::sync::BarrierError>(())
 /// ```
 pub struct Barrier {
     /// Those who have come, each with a place for how it went.
@@ -71,8 +72,9 @@ impl Barrier {
     /// would have to wait and may not.
     ///
     /// ```
-    /// assert!(pila_runtime::sync::Barrier::new(1).wait()?.is_leader());
-    /// # Ok::<(), pila_runtime::sync::BarrierError>(())
+    /// # use pila_runtime as pila;
+    /// assert!(pila::sync::Barrier::new(1).wait()?.is_leader());
+    /// # Ok::<(), pila::sync::BarrierError>(())
     /// ```
     pub fn wait(&self) -> Result<BarrierWaitResult, BarrierError> {
         with(|scheduler| self.wait_with(scheduler, Patience::Endless))
@@ -84,7 +86,8 @@ impl Barrier {
     /// As [`wait`](Barrier::wait), and [`BarrierError::Timeout`] when the time is up.
     ///
     /// ```
-    /// use pila_runtime::sync::{Barrier, BarrierError};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Barrier, BarrierError};
     ///
     /// let barrier = Barrier::new(2);
     /// let alone = barrier.wait_timeout(std::time::Duration::from_millis(1));
@@ -98,7 +101,8 @@ impl Barrier {
     /// Breaks it: all who wait and all who come get [`BarrierError::Broken`].
     ///
     /// ```
-    /// let barrier = pila_runtime::sync::Barrier::new(2);
+    /// # use pila_runtime as pila;
+    /// let barrier = pila::sync::Barrier::new(2);
     /// barrier.abort();
     /// assert!(barrier.is_broken());
     /// ```
@@ -110,7 +114,8 @@ impl Barrier {
     /// Makes it as new. Those who wait get [`BarrierError::Broken`].
     ///
     /// ```
-    /// let barrier = pila_runtime::sync::Barrier::new(2);
+    /// # use pila_runtime as pila;
+    /// let barrier = pila::sync::Barrier::new(2);
     /// barrier.abort();
     /// barrier.reset();
     /// assert!(!barrier.is_broken());
@@ -135,7 +140,8 @@ impl Barrier {
     /// How many wait.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::Barrier::new(2).waiters(), 0);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Barrier::new(2).waiters(), 0);
     /// ```
     #[must_use]
     #[doc(alias = "n_waiting")]
@@ -202,9 +208,10 @@ impl Awaited for Barrier {
 /// How a meeting at a barrier went, for one of those who met.
 ///
 /// ```
-/// let met = pila_runtime::sync::Barrier::new(1).wait()?;
+/// # use pila_runtime as pila;
+/// let met = pila::sync::Barrier::new(1).wait()?;
 /// assert!(met.is_leader());
-/// # Ok::<(), pila_runtime::sync::BarrierError>(())
+/// # Ok::<(), pila::sync::BarrierError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BarrierWaitResult {

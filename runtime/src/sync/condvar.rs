@@ -23,21 +23,22 @@ use crate::{
 /// the mutex between the notification and the return.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::rc::Rc;
-/// use pila_runtime::sync::{Condvar, Mutex};
+/// use pila::sync::{Condvar, Mutex};
 ///
 /// let shared = Rc::new((Mutex::new(Vec::new()), Condvar::new()));
 /// let theirs = shared.clone();
-/// let consumer = pila_runtime::tasklet(move || {
+/// let consumer = pila::tasklet(move || {
 ///     let (items, added) = &*theirs;
 ///     let mut items = added.wait_while(items.lock().unwrap(), |items| items.is_empty()).unwrap();
 ///     items.pop()
 /// });
-/// pila_runtime::schedule();
+/// pila::schedule();
 /// shared.0.lock()?.push("item");
 /// shared.1.notify_one();
 /// assert_eq!(consumer.join().unwrap(), Some("item"));
-/// # Ok::<(), pila_runtime::sync::LockError>(())
+/// # Ok::<(), pila::sync::LockError>(())
 /// ```
 #[doc(alias = "Condition")]
 pub struct Condvar {
@@ -59,13 +60,14 @@ impl Condvar {
     /// [`WaitError::Refused`]; [`WaitError::Thrown`].
     ///
     /// ```
-    /// use pila_runtime::sync::{Condvar, Mutex, WaitError};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Condvar, Mutex, WaitError};
     ///
     /// let mutex = Mutex::new(());
     /// let nobody_notifies = Condvar::new().wait(mutex.lock()?);
     /// assert!(matches!(nobody_notifies, Err(WaitError::Deadlock(_))));
     /// assert!(!mutex.is_locked());
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn wait<'a, T: ?Sized>(
         &self,
@@ -81,14 +83,15 @@ impl Condvar {
     /// As [`wait`](Condvar::wait).
     ///
     /// ```
-    /// use pila_runtime::sync::{Condvar, Mutex};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Condvar, Mutex};
     ///
     /// let mutex = Mutex::new(7);
     /// let guard = mutex.lock().unwrap();
     /// let (guard, result) =
     ///     Condvar::new().wait_timeout(guard, std::time::Duration::from_millis(1))?;
     /// assert!(result.timed_out() && *guard == 7);
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     pub fn wait_timeout<'a, T: ?Sized>(
         &self,
@@ -104,12 +107,13 @@ impl Condvar {
     /// As [`wait`](Condvar::wait).
     ///
     /// ```
-    /// use pila_runtime::sync::{Condvar, Mutex};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Condvar, Mutex};
     ///
     /// let mutex = Mutex::new(7);
     /// let guard = Condvar::new().wait_while(mutex.lock().unwrap(), |value| *value != 7)?;
     /// assert_eq!(*guard, 7);
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     #[doc(alias = "wait_for")]
     pub fn wait_while<'a, T: ?Sized>(
@@ -130,7 +134,8 @@ impl Condvar {
     /// As [`wait`](Condvar::wait).
     ///
     /// ```
-    /// use pila_runtime::sync::{Condvar, Mutex};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Condvar, Mutex};
     ///
     /// let mutex = Mutex::new(7);
     /// let (_guard, result) = Condvar::new().wait_timeout_while(
@@ -139,7 +144,7 @@ impl Condvar {
     ///     |value| *value == 7,
     /// )?;
     /// assert!(result.timed_out());
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     pub fn wait_timeout_while<'a, T: ?Sized>(
         &self,
@@ -163,7 +168,8 @@ impl Condvar {
     /// Wakes the first that waits, if there is one. It goes on once it has the mutex.
     ///
     /// ```
-    /// pila_runtime::sync::Condvar::new().notify_one();
+    /// # use pila_runtime as pila;
+    /// pila::sync::Condvar::new().notify_one();
     /// ```
     pub fn notify_one(&self) {
         self.signal.notify_one();
@@ -172,7 +178,8 @@ impl Condvar {
     /// Wakes all that wait. They go on one after the other, as they get the mutex.
     ///
     /// ```
-    /// pila_runtime::sync::Condvar::new().notify_all();
+    /// # use pila_runtime as pila;
+    /// pila::sync::Condvar::new().notify_all();
     /// ```
     pub fn notify_all(&self) {
         self.signal.notify_all();
@@ -181,7 +188,8 @@ impl Condvar {
     /// Wakes the first `count` that wait, and says how many those were.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::Condvar::new().notify(3), 0);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Condvar::new().notify(3), 0);
     /// ```
     pub fn notify(&self, count: usize) -> usize {
         self.signal.notify(count)
@@ -220,13 +228,14 @@ impl Drop for PassOn<'_> {
 /// Whether a wait ended because its time was up.
 ///
 /// ```
-/// use pila_runtime::sync::{Condvar, Mutex};
+/// # use pila_runtime as pila;
+/// use pila::sync::{Condvar, Mutex};
 ///
 /// let mutex = Mutex::new(());
 /// let guard = mutex.lock().unwrap();
 /// let (_guard, result) = Condvar::new().wait_timeout(guard, std::time::Duration::ZERO)?;
 /// assert!(result.timed_out());
-/// # Ok::<(), pila_runtime::sync::WaitError>(())
+/// # Ok::<(), pila::sync::WaitError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WaitTimeoutResult(bool);

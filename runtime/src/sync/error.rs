@@ -13,7 +13,8 @@ use crate::{
 /// Why a lock could not be had.
 ///
 /// ```
-/// use pila_runtime::sync::{LockError, Mutex};
+/// # use pila_runtime as pila;
+/// use pila::sync::{LockError, Mutex};
 ///
 /// let mutex = Mutex::new(0);
 /// let _guard = mutex.lock()?;
@@ -72,7 +73,8 @@ impl From<Interrupt> for LockError {
 /// Why a wait for a notification or an event ended without it.
 ///
 /// ```
-/// use pila_runtime::sync::{Event, WaitError};
+/// # use pila_runtime as pila;
+/// use pila::sync::{Event, WaitError};
 ///
 /// assert!(matches!(Event::new().wait(), Err(WaitError::Deadlock(_))));
 /// ```
@@ -114,7 +116,8 @@ impl WaitError {
 /// Why permits could not be had.
 ///
 /// ```
-/// use pila_runtime::sync::{AcquireError, Semaphore};
+/// # use pila_runtime as pila;
+/// use pila::sync::{AcquireError, Semaphore};
 ///
 /// let semaphore = Semaphore::bounded(2, 2);
 /// let never = semaphore.acquire_many(3);
@@ -170,7 +173,8 @@ impl From<Interrupt> for AcquireError {
 /// More permits were given to a semaphore than it can have. It was left as it was.
 ///
 /// ```
-/// let error = pila_runtime::sync::Semaphore::bounded(1, 1).release(1).unwrap_err();
+/// # use pila_runtime as pila;
+/// let error = pila::sync::Semaphore::bounded(1, 1).release(1).unwrap_err();
 /// assert_eq!(error.to_string(), "1 permits more than the 1 that the semaphore can have");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,7 +197,8 @@ impl Error for TooManyPermits {}
 /// Why not all met at a barrier.
 ///
 /// ```
-/// use pila_runtime::sync::{Barrier, BarrierError};
+/// # use pila_runtime as pila;
+/// use pila::sync::{Barrier, BarrierError};
 ///
 /// let barrier = Barrier::new(2);
 /// barrier.abort();

@@ -17,15 +17,16 @@ use crate::{
 /// Lets tasklets wait until something has happened, once or again.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::rc::Rc;
-/// use pila_runtime::sync::Event;
+/// use pila::sync::Event;
 ///
 /// let ready = Rc::new(Event::new());
 /// let theirs = ready.clone();
-/// pila_runtime::tasklet(move || theirs.set());
+/// pila::tasklet(move || theirs.set());
 /// ready.wait()?;
 /// ready.wait()?; // it stays set
-/// # Ok::<(), pila_runtime::sync::WaitError>(())
+/// # Ok::<(), pila::sync::WaitError>(())
 /// ```
 pub struct Event {
     line: Line<()>,
@@ -44,7 +45,8 @@ impl Event {
     /// Sets it and wakes all who wait. Does not switch.
     ///
     /// ```
-    /// let event = pila_runtime::sync::Event::new();
+    /// # use pila_runtime as pila;
+    /// let event = pila::sync::Event::new();
     /// event.set();
     /// assert!(event.is_set());
     /// ```
@@ -56,7 +58,8 @@ impl Event {
     /// Clears it: later calls wait again.
     ///
     /// ```
-    /// let event = pila_runtime::sync::Event::new();
+    /// # use pila_runtime as pila;
+    /// let event = pila::sync::Event::new();
     /// event.set();
     /// event.clear();
     /// assert!(!event.is_set());
@@ -78,7 +81,8 @@ impl Event {
     /// may not wait; [`WaitError::Thrown`].
     ///
     /// ```
-    /// let event = pila_runtime::sync::Event::new();
+    /// # use pila_runtime as pila;
+    /// let event = pila::sync::Event::new();
     /// assert!(event.wait().unwrap_err().to_string().contains("waits for event 1"));
     /// ```
     pub fn wait(&self) -> Result<(), WaitError> {
@@ -91,9 +95,10 @@ impl Event {
     /// As [`wait`](Event::wait).
     ///
     /// ```
-    /// let event = pila_runtime::sync::Event::new();
+    /// # use pila_runtime as pila;
+    /// let event = pila::sync::Event::new();
     /// assert!(!event.wait_timeout(std::time::Duration::from_millis(1))?);
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool, WaitError> {
         self.wait_with(Patience::For(timeout))

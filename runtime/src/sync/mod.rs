@@ -14,7 +14,8 @@
 //!   created, and who holds it.
 //!
 //! ```compile_fail
-//! let mutex = pila_runtime::sync::Mutex::new(0);
+//! # use pila_runtime as pila;
+//! let mutex = pila::sync::Mutex::new(0);
 //! std::thread::spawn(move || mutex.lock());
 //! ```
 

@@ -31,20 +31,21 @@ use crate::{
 /// then unlocks it.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{rc::Rc, time::Duration};
-/// use pila_runtime::sync::Mutex;
+/// use pila::sync::Mutex;
 ///
 /// let log = Rc::new(Mutex::new(Vec::new()));
 /// for name in ["first", "second"] {
 ///     let log = log.clone();
-///     pila_runtime::tasklet(move || {
+///     pila::tasklet(move || {
 ///         let mut log = log.lock().unwrap();
 ///         log.push(name);
-///         pila_runtime::sleep(Duration::from_millis(1));
+///         pila::sleep(Duration::from_millis(1));
 ///         log.push(name);
 ///     });
 /// }
-/// pila_runtime::run();
+/// pila::run();
 /// assert_eq!(*log.lock().unwrap(), ["first", "first", "second", "second"]);
 /// ```
 pub struct Mutex<T: ?Sized> {
@@ -71,7 +72,8 @@ impl<T> Mutex<T> {
     /// The value, when nobody needs the mutex any more.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::Mutex::new(7).into_inner(), 7);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Mutex::new(7).into_inner(), 7);
     /// ```
     #[must_use]
     pub fn into_inner(self) -> T {
@@ -87,10 +89,11 @@ impl<T: ?Sized> Mutex<T> {
     /// ever unlock it; [`LockError::Refused`] when it is locked and the caller may not wait; [`LockError::Thrown`].
     ///
     /// ```
-    /// let mutex = pila_runtime::sync::Mutex::new(0);
+    /// # use pila_runtime as pila;
+    /// let mutex = pila::sync::Mutex::new(0);
     /// *mutex.lock()? += 1;
     /// assert_eq!(*mutex.lock()?, 1);
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     #[doc(alias = "acquire")]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
@@ -103,10 +106,11 @@ impl<T: ?Sized> Mutex<T> {
     /// As [`lock`](Mutex::lock), and [`LockError::Timeout`] when another tasklet has locked it.
     ///
     /// ```
-    /// let mutex = pila_runtime::sync::Mutex::new(());
+    /// # use pila_runtime as pila;
+    /// let mutex = pila::sync::Mutex::new(());
     /// let guard = mutex.try_lock()?;
     /// assert!(mutex.try_lock().is_err());
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn try_lock(&self) -> Result<MutexGuard<'_, T>, LockError> {
         self.lock_with(Patience::None)
@@ -118,13 +122,14 @@ impl<T: ?Sized> Mutex<T> {
     /// As [`lock`](Mutex::lock), and [`LockError::Timeout`] when the time is up.
     ///
     /// ```
+    /// # use pila_runtime as pila;
     /// use std::{rc::Rc, time::Duration};
-    /// use pila_runtime::sync::{LockError, Mutex};
+    /// use pila::sync::{LockError, Mutex};
     ///
     /// let mutex = Rc::new(Mutex::new(()));
     /// let _guard = mutex.lock()?;
     /// let theirs = mutex.clone();
-    /// let other = pila_runtime::tasklet(move || theirs.lock_timeout(Duration::from_millis(1)).map(drop));
+    /// let other = pila::tasklet(move || theirs.lock_timeout(Duration::from_millis(1)).map(drop));
     /// assert!(matches!(other.join().unwrap(), Err(LockError::Timeout)));
     /// # Ok::<(), LockError>(())
     /// ```
@@ -135,7 +140,8 @@ impl<T: ?Sized> Mutex<T> {
     /// The value, which nobody else can be using.
     ///
     /// ```
-    /// let mut mutex = pila_runtime::sync::Mutex::new(1);
+    /// # use pila_runtime as pila;
+    /// let mut mutex = pila::sync::Mutex::new(1);
     /// *mutex.get_mut() += 1;
     /// assert_eq!(mutex.into_inner(), 2);
     /// ```
@@ -146,7 +152,8 @@ impl<T: ?Sized> Mutex<T> {
     /// Whether it is locked.
     ///
     /// ```
-    /// let mutex = pila_runtime::sync::Mutex::new(());
+    /// # use pila_runtime as pila;
+    /// let mutex = pila::sync::Mutex::new(());
     /// let guard = mutex.lock().unwrap();
     /// assert!(mutex.is_locked());
     /// drop(guard);
@@ -160,7 +167,8 @@ impl<T: ?Sized> Mutex<T> {
     /// The tasklet that has locked it: from the moment it was its turn, and until the guard is dropped by whomever.
     ///
     /// ```
-    /// let mutex = pila_runtime::sync::Mutex::new(());
+    /// # use pila_runtime as pila;
+    /// let mutex = pila::sync::Mutex::new(());
     /// assert!(mutex.owner().is_none());
     /// let guard = mutex.lock().unwrap();
     /// assert!(mutex.owner().unwrap().is_current());
@@ -235,11 +243,12 @@ impl Drop for Hold<'_> {
 /// The use of a mutex's value. Dropping it unlocks the mutex, and never switches.
 ///
 /// ```
-/// let mutex = pila_runtime::sync::Mutex::new(vec![1]);
+/// # use pila_runtime as pila;
+/// let mutex = pila::sync::Mutex::new(vec![1]);
 /// let mut guard = mutex.lock()?;
 /// guard.push(2);
 /// assert_eq!(guard.len(), 2);
-/// # Ok::<(), pila_runtime::sync::LockError>(())
+/// # Ok::<(), pila::sync::LockError>(())
 /// ```
 #[must_use = "the mutex is unlocked as soon as the guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {

@@ -31,7 +31,8 @@ use crate::{
 /// comes after a writer waits for it, so that neither kind starves. There is no poisoning.
 ///
 /// ```
-/// use pila_runtime::sync::RwLock;
+/// # use pila_runtime as pila;
+/// use pila::sync::RwLock;
 ///
 /// let table = RwLock::new(vec![1, 2]);
 /// {
@@ -40,7 +41,7 @@ use crate::{
 /// }
 /// table.write()?.push(3);
 /// assert_eq!(*table.read()?, [1, 2, 3]);
-/// # Ok::<(), pila_runtime::sync::LockError>(())
+/// # Ok::<(), pila::sync::LockError>(())
 /// ```
 pub struct RwLock<T: ?Sized> {
     lock: Lock,
@@ -81,7 +82,8 @@ impl<T> RwLock<T> {
     /// The value, when nobody needs the lock any more.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::RwLock::new(7).into_inner(), 7);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::RwLock::new(7).into_inner(), 7);
     /// ```
     #[must_use]
     pub fn into_inner(self) -> T {
@@ -97,9 +99,10 @@ impl<T: ?Sized> RwLock<T> {
     /// unlock it; [`LockError::Refused`] when it would have to wait and may not; [`LockError::Thrown`].
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// assert_eq!(*lock.read()?, 7);
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, LockError> {
         self.read_with(Patience::Endless)
@@ -111,10 +114,11 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`read`](RwLock::read), and [`LockError::Timeout`] when it would have to wait.
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// let writer = lock.write()?;
     /// assert!(lock.try_read().is_err());
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn try_read(&self) -> Result<RwLockReadGuard<'_, T>, LockError> {
         self.read_with(Patience::None)
@@ -126,9 +130,10 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`read`](RwLock::read), and [`LockError::Timeout`] when the time is up.
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// assert_eq!(*lock.read_timeout(std::time::Duration::from_secs(1))?, 7);
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn read_timeout(&self, timeout: Duration) -> Result<RwLockReadGuard<'_, T>, LockError> {
         self.read_with(Patience::For(timeout))
@@ -140,11 +145,12 @@ impl<T: ?Sized> RwLock<T> {
     /// [`LockError::AlreadyLocked`] when the caller itself reads or writes; else as [`read`](RwLock::read).
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// *lock.write()? += 1;
     /// let reader = lock.read()?;
     /// assert!(lock.write().is_err());
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError> {
         self.write_with(Patience::Endless)
@@ -156,9 +162,10 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`write`](RwLock::write), and [`LockError::Timeout`] when it would have to wait.
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// *lock.try_write()? += 1;
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn try_write(&self) -> Result<RwLockWriteGuard<'_, T>, LockError> {
         self.write_with(Patience::None)
@@ -170,9 +177,10 @@ impl<T: ?Sized> RwLock<T> {
     /// As [`write`](RwLock::write), and [`LockError::Timeout`] when the time is up.
     ///
     /// ```
-    /// let lock = pila_runtime::sync::RwLock::new(7);
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
     /// *lock.write_timeout(std::time::Duration::from_secs(1))? += 1;
-    /// # Ok::<(), pila_runtime::sync::LockError>(())
+    /// # Ok::<(), pila::sync::LockError>(())
     /// ```
     pub fn write_timeout(&self, timeout: Duration) -> Result<RwLockWriteGuard<'_, T>, LockError> {
         self.write_with(Patience::For(timeout))
@@ -181,7 +189,8 @@ impl<T: ?Sized> RwLock<T> {
     /// The value, which nobody else can be using.
     ///
     /// ```
-    /// let mut lock = pila_runtime::sync::RwLock::new(1);
+    /// # use pila_runtime as pila;
+    /// let mut lock = pila::sync::RwLock::new(1);
     /// *lock.get_mut() += 1;
     /// assert_eq!(lock.into_inner(), 2);
     /// ```
@@ -304,10 +313,11 @@ impl Drop for Hold<'_> {
 /// The reading of a lock's value. Dropping it unlocks, and never switches.
 ///
 /// ```
-/// let lock = pila_runtime::sync::RwLock::new("text");
+/// # use pila_runtime as pila;
+/// let lock = pila::sync::RwLock::new("text");
 /// let guard = lock.read()?;
 /// assert_eq!(guard.len(), 4);
-/// # Ok::<(), pila_runtime::sync::LockError>(())
+/// # Ok::<(), pila::sync::LockError>(())
 /// ```
 #[must_use = "the lock is given up as soon as the guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
@@ -319,10 +329,11 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
 /// The writing of a lock's value. Dropping it unlocks, and never switches.
 ///
 /// ```
-/// let lock = pila_runtime::sync::RwLock::new(String::new());
+/// # use pila_runtime as pila;
+/// let lock = pila::sync::RwLock::new(String::new());
 /// let mut guard = lock.write()?;
 /// guard.push_str("text");
-/// # Ok::<(), pila_runtime::sync::LockError>(())
+/// # Ok::<(), pila::sync::LockError>(())
 /// ```
 #[must_use = "the lock is given up as soon as the guard is dropped"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {

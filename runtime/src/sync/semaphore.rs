@@ -19,18 +19,19 @@ use crate::{
 /// Hands out permits, and makes tasklets wait when there are none.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{rc::Rc, time::Duration};
-/// use pila_runtime::sync::Semaphore;
+/// use pila::sync::Semaphore;
 ///
 /// let connections = Rc::new(Semaphore::new(10));
 /// for _ in 0..1000 {
 ///     let connections = connections.clone();
-///     pila_runtime::tasklet(move || {
+///     pila::tasklet(move || {
 ///         let _permit = connections.acquire().unwrap();
-///         pila_runtime::sleep(Duration::from_micros(10)); // ten at a time
+///         pila::sleep(Duration::from_micros(10)); // ten at a time
 ///     });
 /// }
-/// pila_runtime::run();
+/// pila::run();
 /// assert_eq!(connections.available_permits(), 10);
 /// ```
 #[doc(alias = "BoundedSemaphore")]
@@ -57,10 +58,11 @@ impl Semaphore {
     /// When `permits` is more than `max`.
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::bounded(1, 2);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::bounded(1, 2);
     /// semaphore.release(1)?;
     /// assert!(semaphore.release(1).is_err());
-    /// # Ok::<(), pila_runtime::sync::TooManyPermits>(())
+    /// # Ok::<(), pila::sync::TooManyPermits>(())
     /// ```
     #[must_use]
     #[track_caller]
@@ -77,12 +79,13 @@ impl Semaphore {
     /// wait and may not; [`AcquireError::Thrown`].
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::new(1);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(1);
     /// let permit = semaphore.acquire()?;
     /// assert_eq!(semaphore.available_permits(), 0);
     /// drop(permit);
     /// assert_eq!(semaphore.available_permits(), 1);
-    /// # Ok::<(), pila_runtime::sync::AcquireError>(())
+    /// # Ok::<(), pila::sync::AcquireError>(())
     /// ```
     pub fn acquire(&self) -> Result<Permit<'_>, AcquireError> {
         self.acquire_with(1, Patience::Endless)
@@ -94,10 +97,11 @@ impl Semaphore {
     /// As [`acquire`](Semaphore::acquire), and [`AcquireError::TooMany`] when there can never be as many.
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::new(3);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(3);
     /// let permits = semaphore.acquire_many(2)?;
     /// assert_eq!((permits.count(), semaphore.available_permits()), (2, 1));
-    /// # Ok::<(), pila_runtime::sync::AcquireError>(())
+    /// # Ok::<(), pila::sync::AcquireError>(())
     /// ```
     pub fn acquire_many(&self, permits: usize) -> Result<Permit<'_>, AcquireError> {
         self.acquire_with(permits, Patience::Endless)
@@ -109,7 +113,8 @@ impl Semaphore {
     /// [`AcquireError::Timeout`] when it would have to wait.
     ///
     /// ```
-    /// assert!(pila_runtime::sync::Semaphore::new(0).try_acquire().is_err());
+    /// # use pila_runtime as pila;
+    /// assert!(pila::sync::Semaphore::new(0).try_acquire().is_err());
     /// ```
     pub fn try_acquire(&self) -> Result<Permit<'_>, AcquireError> {
         self.acquire_with(1, Patience::None)
@@ -121,7 +126,8 @@ impl Semaphore {
     /// As [`try_acquire`](Semaphore::try_acquire), and [`AcquireError::TooMany`] when there can never be as many.
     ///
     /// ```
-    /// assert!(pila_runtime::sync::Semaphore::new(2).try_acquire_many(3).is_err());
+    /// # use pila_runtime as pila;
+    /// assert!(pila::sync::Semaphore::new(2).try_acquire_many(3).is_err());
     /// ```
     pub fn try_acquire_many(&self, permits: usize) -> Result<Permit<'_>, AcquireError> {
         self.acquire_with(permits, Patience::None)
@@ -133,7 +139,8 @@ impl Semaphore {
     /// As [`acquire`](Semaphore::acquire), and [`AcquireError::Timeout`] when the time is up.
     ///
     /// ```
-    /// use pila_runtime::sync::{AcquireError, Semaphore};
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{AcquireError, Semaphore};
     ///
     /// let semaphore = Semaphore::new(0);
     /// let late = semaphore.acquire_timeout(std::time::Duration::from_millis(1));
@@ -149,9 +156,10 @@ impl Semaphore {
     /// As [`acquire_many`](Semaphore::acquire_many), and [`AcquireError::Timeout`] when the time is up.
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::new(2);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(2);
     /// let permits = semaphore.acquire_many_timeout(2, std::time::Duration::from_millis(1))?;
-    /// # Ok::<(), pila_runtime::sync::AcquireError>(())
+    /// # Ok::<(), pila::sync::AcquireError>(())
     /// ```
     pub fn acquire_many_timeout(
         &self,
@@ -168,10 +176,11 @@ impl Semaphore {
     /// are granted at the moment.
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::new(0);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(0);
     /// semaphore.release(2)?;
     /// assert_eq!(semaphore.available_permits(), 2);
-    /// # Ok::<(), pila_runtime::sync::TooManyPermits>(())
+    /// # Ok::<(), pila::sync::TooManyPermits>(())
     /// ```
     #[doc(alias = "add_permits")]
     pub fn release(&self, permits: usize) -> Result<(), TooManyPermits> {
@@ -187,7 +196,8 @@ impl Semaphore {
     /// How many permits are free.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::Semaphore::new(3).available_permits(), 3);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Semaphore::new(3).available_permits(), 3);
     /// ```
     #[must_use]
     pub fn available_permits(&self) -> usize {
@@ -248,10 +258,11 @@ impl Awaited for Semaphore {
 /// Permits of a semaphore. Dropping it gives them back, and never switches.
 ///
 /// ```
-/// let semaphore = pila_runtime::sync::Semaphore::new(1);
+/// # use pila_runtime as pila;
+/// let semaphore = pila::sync::Semaphore::new(1);
 /// semaphore.acquire()?.forget();
 /// assert_eq!(semaphore.available_permits(), 0);
-/// # Ok::<(), pila_runtime::sync::AcquireError>(())
+/// # Ok::<(), pila::sync::AcquireError>(())
 /// ```
 #[must_use = "the permits are given back as soon as this is dropped"]
 pub struct Permit<'a> {
@@ -269,7 +280,8 @@ impl Permit<'_> {
     /// Keeps them from coming back: whoever should give them back calls [`Semaphore::release`].
     ///
     /// ```
-    /// let semaphore = pila_runtime::sync::Semaphore::bounded(1, 1);
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::bounded(1, 1);
     /// semaphore.acquire().unwrap().forget();
     /// semaphore.release(1).unwrap();
     /// assert_eq!(semaphore.available_permits(), 1);

@@ -23,17 +23,18 @@ use crate::{
 /// Stacklesslib: `NLCondition`.
 ///
 /// ```
+/// # use pila_runtime as pila;
 /// use std::{cell::Cell, rc::Rc};
-/// use pila_runtime::sync::Signal;
+/// use pila::sync::Signal;
 ///
 /// let (jobs, signal) = (Rc::new(Cell::new(0)), Rc::new(Signal::new()));
 /// let (their_jobs, theirs) = (jobs.clone(), signal.clone());
-/// let worker = pila_runtime::tasklet(move || {
+/// let worker = pila::tasklet(move || {
 ///     while their_jobs.get() == 0 {
 ///         theirs.wait().unwrap();
 ///     }
 /// });
-/// pila_runtime::schedule();
+/// pila::schedule();
 /// jobs.set(1);
 /// signal.notify_one();
 /// worker.join().unwrap();
@@ -61,11 +62,12 @@ impl Signal {
     /// [`WaitError::Deadlock`] when nobody could ever give one; [`WaitError::Refused`]; [`WaitError::Thrown`].
     ///
     /// ```
-    /// let signal = std::rc::Rc::new(pila_runtime::sync::Signal::new());
+    /// # use pila_runtime as pila;
+    /// let signal = std::rc::Rc::new(pila::sync::Signal::new());
     /// let theirs = signal.clone();
-    /// pila_runtime::tasklet(move || theirs.notify_one());
+    /// pila::tasklet(move || theirs.notify_one());
     /// signal.wait()?;
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     pub fn wait(&self) -> Result<(), WaitError> {
         self.wait_with(Patience::Endless, || ()).map(|notified| debug_assert!(notified))
@@ -77,9 +79,10 @@ impl Signal {
     /// As [`wait`](Signal::wait).
     ///
     /// ```
-    /// let signal = pila_runtime::sync::Signal::new();
+    /// # use pila_runtime as pila;
+    /// let signal = pila::sync::Signal::new();
     /// assert!(!signal.wait_timeout(std::time::Duration::from_millis(1))?);
-    /// # Ok::<(), pila_runtime::sync::WaitError>(())
+    /// # Ok::<(), pila::sync::WaitError>(())
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<bool, WaitError> {
         self.wait_with(Patience::For(timeout), || ())
@@ -88,7 +91,8 @@ impl Signal {
     /// Wakes the first that waits, if there is one.
     ///
     /// ```
-    /// pila_runtime::sync::Signal::new().notify_one();
+    /// # use pila_runtime as pila;
+    /// pila::sync::Signal::new().notify_one();
     /// ```
     pub fn notify_one(&self) {
         self.notify(1);
@@ -97,7 +101,8 @@ impl Signal {
     /// Wakes all that wait.
     ///
     /// ```
-    /// pila_runtime::sync::Signal::new().notify_all();
+    /// # use pila_runtime as pila;
+    /// pila::sync::Signal::new().notify_all();
     /// ```
     pub fn notify_all(&self) {
         self.notify(usize::MAX);
@@ -106,7 +111,8 @@ impl Signal {
     /// Wakes the first `count` that wait, and says how many those were.
     ///
     /// ```
-    /// assert_eq!(pila_runtime::sync::Signal::new().notify(3), 0);
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Signal::new().notify(3), 0);
     /// ```
     pub fn notify(&self, count: usize) -> usize {
         with(|scheduler| (0..count).take_while(|_| self.line.serve(scheduler).is_some()).count())

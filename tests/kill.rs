@@ -1,0 +1,98 @@
+//! Kills, panics and errors that meet in one place: nothing is lost, nothing aborts, and nobody else is disturbed.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    rc::Rc,
+};
+
+use pila::{Channel, JoinError, current, run, schedule_remove, set_schedule_callback, tasklet};
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("the bomb"));
+    }
+}
+
+#[test]
+fn a_payload_that_panics_when_dropped_ends_nothing_but_itself() {
+    let armed = Cell::new(true);
+    set_schedule_callback(Some(Rc::new(move |_, to| {
+        if !to.is_main() && armed.replace(false) {
+            resume_unwind(Box::new(Bomb));
+        }
+    })));
+    tasklet(|| resume_unwind(Box::new("raised after the callback's")));
+    let raised = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+    assert_eq!(raised.downcast_ref(), Some(&"raised after the callback's"));
+    assert_eq!(run().finished, 0);
+}
+
+#[test]
+fn a_tasklet_killed_in_the_destructor_of_its_result_is_no_panic_of_main() {
+    struct Slow(Rc<Cell<bool>>);
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            schedule_remove();
+            self.0.set(true);
+        }
+    }
+    let (went_on, handle) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(None)));
+    let (theirs, place) = (went_on.clone(), handle.clone());
+    tasklet(move || {
+        *place.borrow_mut() = Some(current());
+        Slow(theirs)
+    });
+    run();
+    let handle = handle.take().expect("it has run");
+    assert!(handle.is_paused());
+    handle.kill().unwrap();
+    assert!(!handle.is_alive() && !went_on.get());
+    run();
+}
+
+#[test]
+fn a_callback_that_kills_the_tasklet_it_runs_on_ends_it() {
+    set_schedule_callback(Some(Rc::new(|_, to| {
+        if !to.is_main() {
+            to.kill().unwrap();
+        }
+    })));
+    let reached = Rc::new(Cell::new(false));
+    let theirs = reached.clone();
+    let victim = tasklet(move || theirs.set(true));
+    assert!(matches!(victim.join(), Err(JoinError::Killed)));
+    assert!(!reached.get());
+}
+
+#[test]
+fn an_error_thrown_into_a_tasklet_that_is_killed_first_is_dropped_on_its_stack() {
+    #[derive(Debug)]
+    struct Nosy;
+    thread_local! {
+        static DROPPED_BY: Cell<u64> = const { Cell::new(0) };
+    }
+    impl fmt::Display for Nosy {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("nosy")
+        }
+    }
+    impl Error for Nosy {}
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            DROPPED_BY.set(current().id().get());
+        }
+    }
+    let channel = Channel::<()>::new();
+    let victim = tasklet(move || drop(channel.receive()));
+    run();
+    victim.throw_later(Nosy).unwrap();
+    victim.kill().unwrap();
+    assert_eq!(DROPPED_BY.get(), victim.id().get());
+    assert_eq!(run().blocked, 0);
+}
