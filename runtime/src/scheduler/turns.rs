@@ -31,7 +31,8 @@ impl Scheduler {
         }
         let mut core = self.core.borrow_mut();
         if core.queue.is_empty() {
-            if !core.turn_is_over() {
+            // Looking outside is a switch as well: whoever is woken runs first.
+            if self.flags.get().any(Flags::NO_SWITCH) || !core.turn_is_over() {
                 return false;
             }
             self.settle_in(&mut core);
