@@ -144,6 +144,13 @@ enum HandOff {
 
 impl<T> Channel<T> {
     /// A channel without a buffer, on which nobody waits.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// assert!(channel.try_send("no buffer").is_err());
+    /// assert!(channel.waiters().is_empty());
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new() -> Channel<T> {
@@ -183,6 +190,15 @@ impl<T> Channel<T> {
     /// # Errors
     /// Gives the value back in [`SendError`] when the channel is closed, when nobody could ever receive it, or when
     /// the caller may not wait.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// let theirs = channel.clone();
+    /// let receiver = pila::tasklet(move || theirs.receive().unwrap());
+    /// channel.send(42).unwrap();
+    /// assert_eq!(receiver.join().unwrap(), 42);
+    /// ```
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         with(|scheduler| self.send_parcel(scheduler, Parcel::Value(value), || None))
@@ -285,6 +301,14 @@ impl<T> Channel<T> {
     /// [`ReceiveError::Closed`] when the channel is closed and has nothing left; [`ReceiveError::Deadlock`] when
     /// nothing can run any more, main is blocked, and the caller is the last that blocked; [`ReceiveError::Refused`]
     /// when the caller may not wait.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// let theirs = channel.clone();
+    /// pila::tasklet(move || theirs.send(42));
+    /// assert_eq!(channel.receive().unwrap(), 42);
+    /// ```
     #[inline]
     pub fn receive(&self) -> Result<T, ReceiveError> {
         with(|scheduler| self.receive_parcel(scheduler, || None))
@@ -386,17 +410,44 @@ impl<T> Channel<T> {
     }
 
     /// Which side runs on when two meet.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, Preference};
+    ///
+    /// assert_eq!(Channel::<()>::new().preference(), Preference::Receiver);
+    /// ```
     #[must_use]
     pub fn preference(&self) -> Preference {
         self.shared.state.borrow().preference
     }
 
     /// Sets which side runs on when two meet.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// channel.set_preference(pila::Preference::Neither);
+    /// let theirs = channel.clone();
+    /// let receiver = pila::tasklet(move || theirs.receive());
+    /// pila::schedule();
+    /// channel.send(1).unwrap();
+    /// assert!(receiver.is_alive()); // it has its value but not run yet
+    /// # pila::run();
+    /// ```
     pub fn set_preference(&self, preference: Preference) {
         self.shared.state.borrow_mut().preference = preference;
     }
 
     /// Whether everyone in the run queue runs before the caller of an operation goes on.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::<()>::new();
+    /// assert!(!channel.schedule_all());
+    /// channel.set_schedule_all(true);
+    /// assert!(channel.schedule_all());
+    /// ```
     #[must_use]
     pub fn schedule_all(&self) -> bool {
         self.shared.state.borrow().schedule_all
@@ -404,6 +455,18 @@ impl<T> Channel<T> {
 
     /// With `true`, every operation that finds someone waiting lets everyone in the run queue run, whatever the
     /// preference.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::new();
+    /// channel.set_preference(pila::Preference::Neither);
+    /// channel.set_schedule_all(true);
+    /// let theirs = channel.clone();
+    /// let receiver = pila::tasklet(move || theirs.receive());
+    /// pila::schedule();
+    /// channel.send(1).unwrap();
+    /// assert!(!receiver.is_alive()); // it ran before `send` returned
+    /// ```
     pub fn set_schedule_all(&self, schedule_all: bool) {
         self.shared.state.borrow_mut().schedule_all = schedule_all;
     }
@@ -446,12 +509,30 @@ impl<T> Channel<T> {
     }
 
     /// Whether it was closed.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(1);
+    /// channel.send("left").unwrap();
+    /// channel.close();
+    /// assert!(channel.is_closing() && !channel.is_closed());
+    /// ```
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.shared.state.borrow().closing
     }
 
     /// Whether it was closed and has nothing left to take.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let channel = pila::Channel::with_capacity(1);
+    /// channel.send("left").unwrap();
+    /// channel.close();
+    /// assert!(!channel.is_closed());
+    /// assert_eq!(channel.receive().unwrap(), "left");
+    /// assert!(channel.is_closed());
+    /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closing() && self.balance() == 0
@@ -771,6 +852,15 @@ impl<T> Drop for Seat<'_, T> {
 }
 
 /// Iterates over what a channel receives; made by [`Channel::iter`].
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let channel = pila::Channel::with_capacity(2);
+/// channel.send_all([1, 2]).unwrap();
+/// channel.close();
+/// let mut iter: pila::Iter<'_, i32> = channel.iter();
+/// assert_eq!((iter.next(), iter.next(), iter.next()), (Some(1), Some(2), None));
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a, T> {
     channel: &'a Channel<T>,

@@ -27,11 +27,30 @@ pub(crate) fn with<R>(f: impl FnOnce(&Scheduler) -> R) -> R {
 ///
 /// # Errors
 /// [`AlreadyInstalled`] when the thread has another one already, or is ending.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::driver::{self, AlreadyInstalled, VirtualClock};
+///
+/// driver::install(Box::new(VirtualClock::new()))?;
+/// let again = driver::install(Box::new(VirtualClock::new()));
+/// assert_eq!(again, Err(AlreadyInstalled));
+/// # Ok::<(), AlreadyInstalled>(())
+/// ```
 pub fn install(driver: Box<dyn Driver>) -> Result<(), AlreadyInstalled> {
     with(|scheduler| scheduler.install(driver))
 }
 
 /// The time on the clock of the calling thread's driver, which is what deadlines are measured on.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::time::Duration;
+///
+/// let start = pila::driver::now();
+/// pila::sleep(Duration::from_millis(1));
+/// assert!(pila::driver::now() - start >= Duration::from_millis(1));
+/// ```
 #[must_use]
 pub fn now() -> Instant {
     with(Scheduler::clock)

@@ -18,6 +18,27 @@ pub use crate::current::{install, now};
 use crate::wake::Ticket;
 
 /// Time and news from outside, for one thread's scheduler.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::{io, time::{Duration, Instant}};
+/// use pila::{driver::{self, Driver}, park::Ticket};
+///
+/// #[derive(Debug)]
+/// struct Spin;
+///
+/// impl Driver for Spin {
+///     fn wait(&mut self, _: Option<Duration>, _: &mut Vec<Ticket>) -> io::Result<()> {
+///         Ok(()) // comes back early, always
+///     }
+/// }
+///
+/// driver::install(Box::new(Spin))?;
+/// let start = Instant::now();
+/// pila::sleep(Duration::from_millis(1));
+/// assert!(start.elapsed() >= Duration::from_millis(1));
+/// # Ok::<(), driver::AlreadyInstalled>(())
+/// ```
 pub trait Driver: fmt::Debug {
     /// The time now, on the clock that deadlines are measured on. It never goes back.
     fn now(&self) -> Instant {
@@ -146,6 +167,18 @@ pub struct VirtualClock {
 
 impl VirtualClock {
     /// A clock that starts at the present.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::time::Duration;
+    /// use pila::driver::{Driver, VirtualClock};
+    ///
+    /// let mut clock = VirtualClock::new();
+    /// let start = clock.now();
+    /// clock.wait(Some(Duration::from_secs(60)), &mut Vec::new())?;
+    /// assert_eq!(clock.now() - start, Duration::from_secs(60));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> VirtualClock {
         VirtualClock { now: Instant::now(), bell: Arc::default() }
@@ -177,6 +210,16 @@ impl Driver for VirtualClock {
 }
 
 /// The thread has another driver than the one every thread starts with.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::driver::{self, VirtualClock};
+///
+/// driver::install(Box::new(VirtualClock::new()))?;
+/// let error = driver::install(Box::new(VirtualClock::new())).unwrap_err();
+/// assert!(error.to_string().starts_with("the thread has a driver already"));
+/// # Ok::<(), driver::AlreadyInstalled>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AlreadyInstalled;
 

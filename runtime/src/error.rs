@@ -13,6 +13,16 @@ use std::{
 use crate::report::{Report, Who};
 
 /// Why a blocking call was refused at once, without waiting.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Refused, TaskletError};
+///
+/// let other = pila::tasklet(|| ());
+/// let guard = pila::no_switch();
+/// assert!(matches!(other.run(), Err(TaskletError::Refused(_, Refused::NoSwitch(_)))));
+/// # drop(guard);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Refused {
@@ -45,6 +55,17 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// An error that one tasklet sent or threw to another.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Channel, ReceiveError};
+///
+/// let channel = Channel::<u32>::new();
+/// let theirs = channel.clone();
+/// pila::tasklet(move || theirs.send_error("no more numbers"));
+/// let Err(ReceiveError::Sent(error)) = channel.receive() else { unreachable!() };
+/// assert_eq!(error.to_string(), "no more numbers");
+/// ```
 #[derive(Clone)]
 pub struct Thrown(Arc<dyn Error + Send + Sync>);
 
@@ -54,6 +75,17 @@ impl Thrown {
     }
 
     /// The error itself.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, ReceiveError};
+    ///
+    /// let channel = Channel::<u32>::new();
+    /// let theirs = channel.clone();
+    /// pila::tasklet(move || theirs.send_error(std::fmt::Error));
+    /// let Err(ReceiveError::Sent(error)) = channel.receive() else { unreachable!() };
+    /// assert!(error.get().is::<std::fmt::Error>());
+    /// ```
     #[must_use]
     pub fn get(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0
@@ -79,6 +111,17 @@ impl Error for Thrown {
 }
 
 /// How a wait ended when nothing woke it for what it waited for.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::io;
+/// use pila::park::{self, Interrupt, Waiting};
+///
+/// let ended = park::wait(park::begin()?, Waiting::Outside, Some(pila::driver::now()));
+/// assert!(matches!(ended, Err(Interrupt::Deadline)));
+/// assert_eq!(io::Error::from(ended.unwrap_err()).kind(), io::ErrorKind::TimedOut);
+/// # Ok::<(), Interrupt>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Interrupt {
@@ -116,6 +159,17 @@ impl From<Interrupt> for io::Error {
 }
 
 /// The tasklet was in a state in which the operation is not possible. It was left as it was.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::TaskletError;
+///
+/// let tasklet = pila::tasklet(|| ());
+/// pila::run();
+/// let error = tasklet.insert().unwrap_err();
+/// assert!(matches!(&error, TaskletError::Dead(who) if who.id == tasklet.id()));
+/// assert_eq!(error.to_string(), "tasklet #1 has ended");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TaskletError {
@@ -165,6 +219,15 @@ impl fmt::Display for TaskletError {
 impl std::error::Error for TaskletError {}
 
 /// A panic that ended a tasklet.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::JoinError;
+///
+/// let joined = pila::tasklet(|| panic!("no way")).join();
+/// let Err(JoinError::Panicked(panic)) = joined else { unreachable!() };
+/// assert_eq!(panic.to_string(), "no way");
+/// ```
 pub struct Panic {
     // A payload is `Send` but not `Sync`; the lock, which is never contended, makes errors that hold it so.
     payload: Mutex<Box<dyn Any + Send>>,
@@ -182,12 +245,30 @@ impl Panic {
     }
 
     /// What the panic said.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::JoinError;
+    ///
+    /// let joined = pila::tasklet(|| panic!("{} ways", 0)).join();
+    /// let Err(JoinError::Panicked(panic)) = joined else { unreachable!() };
+    /// assert_eq!(panic.message(), "0 ways");
+    /// ```
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// The value of the panic, as [`std::panic::resume_unwind`] takes it.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::JoinError;
+    ///
+    /// let joined = pila::tasklet(|| std::panic::panic_any(42)).join();
+    /// let Err(JoinError::Panicked(panic)) = joined else { unreachable!() };
+    /// assert_eq!(panic.into_payload().downcast_ref(), Some(&42));
+    /// ```
     #[must_use]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -207,6 +288,15 @@ impl fmt::Display for Panic {
 }
 
 /// Why [`Tasklet::join`](crate::Tasklet::join) has no result to give.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{JoinError, Tasklet};
+///
+/// let never_inserted = Tasklet::bind(|| 42);
+/// let Err(JoinError::Deadlock(report)) = never_inserted.join() else { unreachable!() };
+/// assert!(report.to_string().contains("is paused: waits to be inserted"));
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JoinError {
@@ -240,6 +330,15 @@ impl fmt::Display for JoinError {
 impl std::error::Error for JoinError {}
 
 /// A value that no receiver took.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let channel = pila::Channel::new();
+/// channel.close();
+/// let error: pila::SendError<&str> = channel.send("a letter").unwrap_err();
+/// assert_eq!(error.value, "a letter");
+/// assert_eq!(error.to_string(), "send on a closed channel");
+/// ```
 #[derive(Clone, Debug)]
 pub struct SendError<T> {
     /// The value, back.
@@ -249,6 +348,17 @@ pub struct SendError<T> {
 }
 
 /// Why nobody took a value.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Channel, SendReason};
+///
+/// let channel = Channel::new();
+/// assert!(matches!(channel.try_send(1).unwrap_err().reason, SendReason::Timeout));
+/// assert!(matches!(channel.send(1).unwrap_err().reason, SendReason::Deadlock(_)));
+/// channel.close();
+/// assert!(matches!(channel.send(1).unwrap_err().reason, SendReason::Closed));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SendReason {
@@ -279,6 +389,17 @@ impl<T> fmt::Display for SendError<T> {
 impl<T: fmt::Debug> std::error::Error for SendError<T> {}
 
 /// Why there is no value to receive.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Channel, ReceiveError};
+///
+/// let channel = Channel::<()>::new();
+/// assert!(matches!(channel.try_receive(), Err(ReceiveError::Timeout)));
+/// assert!(matches!(channel.receive(), Err(ReceiveError::Deadlock(_))));
+/// channel.close();
+/// assert!(matches!(channel.receive(), Err(ReceiveError::Closed)));
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ReceiveError {

@@ -30,6 +30,15 @@ pub fn no_switch() -> NoSwitch {
 }
 
 /// What [`no_switch`] gives.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let tasklet = pila::tasklet(|| ());
+/// let guard: pila::NoSwitch = pila::no_switch();
+/// assert!(tasklet.run().is_err());
+/// drop(guard);
+/// assert!(tasklet.run().is_ok());
+/// ```
 pub struct NoSwitch {
     place: &'static Location<'static>,
     whose: Key,

@@ -21,12 +21,53 @@ use crate::{
 };
 
 /// Called with the tasklet that ran before and the one that goes on now.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let switches = Rc::new(Cell::new(0));
+/// let theirs = switches.clone();
+/// let count: pila::ScheduleCallback = Rc::new(move |_, _| theirs.set(theirs.get() + 1));
+/// pila::set_schedule_callback(Some(count));
+/// pila::tasklet(|| ()).join().unwrap();
+/// assert_eq!(switches.get(), 2); // there and back
+/// # pila::set_schedule_callback(None);
+/// ```
 pub type ScheduleCallback = Rc<dyn Fn(&Handle, &Handle)>;
 
 /// Called with what a channel is about to do.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::{cell::Cell, rc::Rc};
+///
+/// let operations = Rc::new(Cell::new(0));
+/// let theirs = operations.clone();
+/// let count: pila::ChannelCallback = Rc::new(move |_| theirs.set(theirs.get() + 1));
+/// pila::set_channel_callback(Some(count));
+/// pila::Channel::with_capacity(1).send(()).unwrap();
+/// assert_eq!(operations.get(), 1);
+/// # pila::set_channel_callback(None);
+/// ```
 pub type ChannelCallback = Rc<dyn Fn(&ChannelEvent)>;
 
 /// An operation that a channel is about to do.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::rc::Rc;
+/// use pila::{Channel, ChannelEvent};
+///
+/// let channel = Channel::with_capacity(1);
+/// let id = channel.id();
+/// pila::set_channel_callback(Some(Rc::new(move |event: &ChannelEvent| {
+///     assert!(event.channel == id && event.tasklet.is_main());
+///     assert!(event.sending && !event.will_block);
+/// })));
+/// channel.send(()).unwrap();
+/// # pila::set_channel_callback(None);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChannelEvent {

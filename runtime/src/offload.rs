@@ -107,6 +107,15 @@ pub fn offload_pool() -> OffloadPool {
 }
 
 /// What [`offload_pool`] says.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// pila::offload(|| ())?;
+/// let pila::OffloadPool { limit, threads, idle, waiting, .. } = pila::offload_pool();
+/// assert!(idle <= threads && threads <= limit);
+/// assert_eq!(waiting, 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct OffloadPool {

@@ -38,6 +38,17 @@ use crate::{
 ///
 /// # Errors
 /// [`Interrupt::Refused`] when the tasklet may not wait: it unwinds, or its thread is ending.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park::{self, Interrupt};
+///
+/// assert_ne!(park::begin()?, park::begin()?);
+/// let guard = pila::no_switch();
+/// assert!(matches!(park::begin(), Err(Interrupt::Refused(_))));
+/// # drop(guard);
+/// # Ok::<(), Interrupt>(())
+/// ```
 #[inline]
 pub fn begin() -> Result<Ticket, Interrupt> {
     current::with(|scheduler| scheduler.begin()).map_err(Interrupt::Refused)
@@ -52,6 +63,16 @@ pub fn begin() -> Result<Ticket, Interrupt> {
 /// # Panics
 /// With the panic of another tasklet, when it is main that waits and nobody holds that tasklet's handle. When `ticket`
 /// was made for another tasklet.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park::{self, Interrupt, Waiting};
+///
+/// let nobody_knows_it = park::begin()?;
+/// let ended = park::wait(nobody_knows_it, Waiting::Insert, None);
+/// assert!(matches!(ended, Err(Interrupt::Deadlock(_))));
+/// # Ok::<(), Interrupt>(())
+/// ```
 #[inline]
 pub fn wait(ticket: Ticket, waiting: Waiting, deadline: Option<Instant>) -> Result<(), Interrupt> {
     current::with(|scheduler| {
@@ -64,6 +85,17 @@ pub fn wait(ticket: Ticket, waiting: Waiting, deadline: Option<Instant>) -> Resu
 
 /// Ends the wait of `ticket`: its tasklet goes to the tail of the run queue. False when that wait is over, or has not
 /// begun. Only on the thread that made the ticket.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park::{self, Waiting};
+///
+/// let ticket = park::begin()?;
+/// let other = pila::tasklet(move || (park::unpark(ticket), park::unpark(ticket)));
+/// park::wait(ticket, Waiting::Insert, None)?;
+/// assert_eq!(other.join().unwrap(), (true, false));
+/// # Ok::<(), park::Interrupt>(())
+/// ```
 #[inline]
 pub fn unpark(ticket: Ticket) -> bool {
     current::with(|scheduler| scheduler.unpark(ticket))
@@ -73,6 +105,24 @@ pub fn unpark(ticket: Ticket) -> bool {
 ///
 /// # Errors
 /// Why it may not.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Refused, park};
+///
+/// struct Late;
+/// impl Drop for Late {
+///     fn drop(&mut self) {
+///         assert_eq!(park::check(), Err(Refused::Unwinding));
+///     }
+/// }
+/// assert_eq!(park::check(), Ok(()));
+/// let unwinds = pila::tasklet(|| {
+///     let _late = Late;
+///     panic!("no way")
+/// });
+/// unwinds.join().unwrap_err();
+/// ```
 #[inline]
 pub fn check() -> Result<(), Refused> {
     current::with(|scheduler| scheduler.check())
@@ -129,6 +179,18 @@ impl Waker {
     /// On the tasklet's own thread this is [`unpark`] and says whether there was a wait to end. From another thread it
     /// takes effect when that thread next looks outside, at the latest when it has nobody to run; it is false when that
     /// thread has ended, and otherwise true, whatever becomes of the tasklet until then.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::park::{self, Waiting};
+    ///
+    /// let ticket = park::begin()?;
+    /// let waker = park::waker(ticket);
+    /// let other = pila::tasklet(move || (waker.wake(), waker.wake()));
+    /// park::wait(ticket, Waiting::Outside, None)?;
+    /// assert_eq!(other.join().unwrap(), (true, false));
+    /// # Ok::<(), park::Interrupt>(())
+    /// ```
     pub fn wake(&self) -> bool {
         current::with(|scheduler| match scheduler.is_own(&self.mailbox) {
             true => scheduler.unpark(self.ticket),

@@ -7,6 +7,17 @@ use std::{collections::HashMap, fmt, panic::Location, sync::Arc, time::Duration}
 use crate::wake::{TaskletId, Waiting};
 
 /// A tasklet, as messages name it: `'mail-17' (#4711)`, or `#4711` when it has no name.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::TaskletError;
+///
+/// let tasklet = pila::Builder::new().name("mail-17").tasklet(|| ())?;
+/// pila::run();
+/// let Err(TaskletError::Dead(who)) = tasklet.run() else { unreachable!() };
+/// assert_eq!((who.id, who.to_string()), (tasklet.id(), "'mail-17' (#1)".to_owned()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Who {
     /// Its number.
@@ -25,6 +36,17 @@ impl fmt::Display for Who {
 }
 
 /// One tasklet that waits.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::{Channel, ReceiveError, Waiting};
+///
+/// let channel = Channel::<()>::new();
+/// let Err(ReceiveError::Deadlock(report)) = channel.receive() else { unreachable!() };
+/// let waiter = &report.waiters()[0];
+/// assert_eq!(waiter.waiting, Waiting::Receive(channel.id()));
+/// assert!(waiter.holder.is_none());
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Waiter {
@@ -58,6 +80,16 @@ pub struct Report {
 
 impl Report {
     /// The tasklets that wait, in the order of their creation.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{JoinError, Tasklet};
+    ///
+    /// let never_inserted = Tasklet::bind(|| ());
+    /// let Err(JoinError::Deadlock(report)) = never_inserted.join() else { unreachable!() };
+    /// let numbers = report.waiters().iter().map(|waiter| waiter.who.id.get());
+    /// assert_eq!(numbers.collect::<Vec<_>>(), [0, 1]);
+    /// ```
     #[must_use]
     pub fn waiters(&self) -> &[Waiter] {
         &self.waiters

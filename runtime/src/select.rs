@@ -46,11 +46,32 @@ pub struct Select<'a, R> {
 
 impl<'a, R: 'a> Select<'a, R> {
     /// Waits for nothing yet.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::time::Duration;
+    ///
+    /// let select = pila::Select::new();
+    /// assert_eq!(select.after(Duration::ZERO, || "nothing").wait(), "nothing");
+    /// ```
     pub fn new() -> Select<'a, R> {
         Select { branches: Vec::new(), after: None, on_its_thread: PhantomData }
     }
 
     /// Receives from `channel`, if that is possible first, and calls `then` with what came.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, Select};
+    ///
+    /// let (full, empty) = (Channel::with_capacity(1), Channel::<i32>::new());
+    /// full.send(1).unwrap();
+    /// let got = Select::new()
+    ///     .receive(&empty, |number| number.unwrap())
+    ///     .receive(&full, |number| number.unwrap() * 10)
+    ///     .wait();
+    /// assert_eq!(got, 10);
+    /// ```
     pub fn receive<T: 'a>(
         mut self,
         channel: &'a Channel<T>,
@@ -61,6 +82,15 @@ impl<'a, R: 'a> Select<'a, R> {
     }
 
     /// Sends `value` to `channel`, if that is possible first, and calls `then` with what became of it.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, Select};
+    ///
+    /// let channel = Channel::with_capacity(1);
+    /// assert!(Select::new().send(&channel, 42, |sent| sent.is_ok()).wait());
+    /// assert_eq!(channel.receive().unwrap(), 42);
+    /// ```
     pub fn send<T: 'a>(
         mut self,
         channel: &'a Channel<T>,
@@ -73,6 +103,19 @@ impl<'a, R: 'a> Select<'a, R> {
     }
 
     /// Calls `then` when nothing else was possible for `duration`. Of several the shortest holds, of equals the first.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, Select};
+    /// use std::time::Duration;
+    ///
+    /// let nobody_sends = Channel::<()>::new();
+    /// let got = Select::new()
+    ///     .receive(&nobody_sends, |_| "something")
+    ///     .after(Duration::from_millis(1), || "nothing in time")
+    ///     .wait();
+    /// assert_eq!(got, "nothing in time");
+    /// ```
     pub fn after(mut self, duration: Duration, then: impl FnOnce() -> R + 'a) -> Select<'a, R> {
         if self.after.as_ref().is_none_or(|(other, _)| duration < *other) {
             self.after = Some((duration, Box::new(then)));
@@ -84,6 +127,18 @@ impl<'a, R: 'a> Select<'a, R> {
     ///
     /// # Panics
     /// When it has no branch at all; with what the wait was interrupted by, when its only branch is `after`.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::{Channel, Select};
+    ///
+    /// let (first, second) = (Channel::with_capacity(1), Channel::with_capacity(1));
+    /// first.send(1).unwrap();
+    /// second.send(2).unwrap();
+    /// let got = Select::new().receive(&first, |n| n).receive(&second, |n| n).wait();
+    /// assert_eq!(got.unwrap(), 1);
+    /// assert_eq!(second.balance(), 1); // untouched
+    /// ```
     pub fn wait(mut self) -> R {
         with(|scheduler| match self.commit(scheduler) {
             Committed::Branch(branch) => {

@@ -178,6 +178,13 @@ impl<T: 'static> LocalKey<Cell<T>> {
     ///
     /// # Panics
     /// As [`with`](LocalKey::with).
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// # use std::cell::Cell;
+    /// pila::task_local!(static COUNT: Cell<u32> = Cell::new(7));
+    /// assert_eq!(COUNT.get(), 7);
+    /// ```
     pub fn get(&'static self) -> T
     where
         T: Copy,
@@ -240,6 +247,14 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     /// As [`with`](LocalKey::with), and when it is borrowed.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// # use std::cell::RefCell;
+    /// pila::task_local!(static LOG: RefCell<Vec<u32>> = RefCell::default());
+    /// LOG.with_borrow_mut(|log| log.extend([1, 2]));
+    /// assert_eq!(LOG.take(), [1, 2]);
+    /// ```
     pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
@@ -264,6 +279,13 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     /// As [`with`](LocalKey::with), and when it is borrowed.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// # use std::cell::RefCell;
+    /// pila::task_local!(static NAME: RefCell<String> = RefCell::new("seven".to_owned()));
+    /// assert_eq!((NAME.take().as_str(), NAME.take().as_str()), ("seven", ""));
+    /// ```
     pub fn take(&'static self) -> T
     where
         T: Default,
@@ -275,6 +297,14 @@ impl<T: 'static> LocalKey<RefCell<T>> {
     ///
     /// # Panics
     /// As [`with`](LocalKey::with), and when it is borrowed.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// # use std::cell::RefCell;
+    /// pila::task_local!(static NAME: RefCell<String> = RefCell::new("seven".to_owned()));
+    /// assert_eq!(NAME.replace("eight".to_owned()), "seven");
+    /// assert_eq!(NAME.take(), "eight");
+    /// ```
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
     }

@@ -375,54 +375,124 @@ impl Handle {
     }
 
     /// Whether calls of it that would block fail.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| ());
+    /// assert!(!tasklet.block_trap());
+    /// tasklet.set_block_trap(true).unwrap();
+    /// assert!(tasklet.block_trap());
+    /// # pila::run();
+    /// ```
     #[must_use]
     pub fn block_trap(&self) -> bool {
         with(|scheduler| scheduler.block_trap(self.key))
     }
 
     /// Whether it has not ended.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| ());
+    /// assert!(tasklet.is_alive());
+    /// pila::run();
+    /// assert!(!tasklet.is_alive());
+    /// ```
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.status() != Status::Dead
     }
 
     /// Whether it waits for something: a channel, a socket, time, another's end.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| pila::Channel::<()>::new().receive());
+    /// assert!(!tasklet.is_blocked());
+    /// pila::run();
+    /// assert!(tasklet.is_blocked());
+    /// ```
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.status() == Status::Blocked
     }
 
     /// Whether it runs, is in the run queue, or is blocked: as in Stackless, everything alive but not paused.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| ());
+    /// assert!(tasklet.is_scheduled() && pila::current().is_scheduled());
+    /// tasklet.remove().unwrap();
+    /// assert!(!tasklet.is_scheduled());
+    /// ```
     #[must_use]
     pub fn is_scheduled(&self) -> bool {
         matches!(self.status(), Status::Scheduled | Status::Current | Status::Blocked)
     }
 
     /// Whether it is alive and waits to be inserted, or for its own `run` to end.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::Tasklet::bind(|| ());
+    /// assert!(tasklet.is_paused());
+    /// tasklet.insert().unwrap();
+    /// assert!(!tasklet.is_paused());
+    /// # pila::run();
+    /// ```
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.status() == Status::Paused
     }
 
     /// Whether it is the caller.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| pila::current().is_current());
+    /// assert!(!tasklet.is_current());
+    /// assert!(tasklet.join().unwrap());
+    /// ```
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.status() == Status::Current
     }
 
     /// Whether it is the thread's main tasklet.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// assert!(pila::current().is_main());
+    /// assert!(!pila::tasklet(|| pila::current().is_main()).join().unwrap());
+    /// ```
     #[must_use]
     pub fn is_main(&self) -> bool {
         self.key.id == TaskletId::MAIN
     }
 
     /// Its number.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::tasklet(|| pila::current().id());
+    /// let id = tasklet.id();
+    /// assert_ne!(id, pila::main_tasklet().id());
+    /// assert_eq!(tasklet.join().unwrap(), id);
+    /// ```
     #[must_use]
     pub fn id(&self) -> TaskletId {
         self.key.id
     }
 
     /// The name it was given.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::main_tasklet().name(), Some("main"));
+    /// assert_eq!(pila::tasklet(|| ()).name(), None);
+    /// # pila::run();
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -467,6 +537,16 @@ impl fmt::Debug for Handle {
 /// A tasklet whose result can be had. Dropping it detaches the tasklet, which runs on.
 ///
 /// Dereferences to [`Handle`].
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let tasklet: pila::Tasklet<i32> = pila::tasklet(|| 42);
+/// assert!(tasklet.is_scheduled()); // a method of `Handle`
+/// assert_eq!(tasklet.join().unwrap(), 42);
+///
+/// drop(pila::tasklet(|| ())); // runs all the same
+/// assert_eq!(pila::run().finished, 1);
+/// ```
 pub struct Tasklet<T> {
     handle: Handle,
     outcome: Rc<dyn Outcome<T>>,
@@ -602,12 +682,28 @@ pub struct Builder {
 
 impl Builder {
     /// A tasklet without a name and with a stack of 256 KiB.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::Builder::new().tasklet(|| 42)?;
+    /// assert_eq!(tasklet.name(), None);
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn new() -> Builder {
         Builder::default()
     }
 
     /// Gives it a name, for messages.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::Builder::new().name("mail-17").tasklet(|| ())?;
+    /// assert_eq!(tasklet.name(), Some("mail-17"));
+    /// # pila::run();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Builder {
         self.name = Some(name.into());
@@ -615,6 +711,16 @@ impl Builder {
     }
 
     /// Gives it a stack of at least `bytes`: the next power of two, 32 KiB or more. Only touched pages take memory.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let large = pila::Builder::new().stack_size(8 << 20).tasklet(|| {
+    ///     let megabyte = std::hint::black_box([1u8; 1 << 20]);
+    ///     megabyte.iter().map(|&byte| usize::from(byte)).sum::<usize>()
+    /// })?;
+    /// assert_eq!(large.join().unwrap(), 1 << 20);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn stack_size(mut self, bytes: usize) -> Builder {
         self.stack_size = Some(bytes);
@@ -626,6 +732,18 @@ impl Builder {
     /// # Errors
     /// When no stack could be had at this moment: the message says how many are in use, what the system refused and
     /// which limit to raise. `InvalidInput` for a stack of over 1 TiB.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let builder = pila::Builder::new();
+    /// let tasklet = builder.clone().tasklet(|| 42)?;
+    /// assert!(tasklet.is_scheduled());
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    ///
+    /// let too_large = builder.stack_size(usize::MAX).tasklet(|| 42);
+    /// assert_eq!(too_large.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn tasklet<F, T>(self, f: F) -> io::Result<Tasklet<T>>
     where
@@ -639,6 +757,15 @@ impl Builder {
     ///
     /// # Errors
     /// As [`Builder::tasklet`].
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let tasklet = pila::Builder::new().name("later").bind(|| 42)?;
+    /// assert!(tasklet.is_paused());
+    /// tasklet.insert().unwrap();
+    /// assert_eq!(tasklet.join().unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[track_caller]
     pub fn bind<F, T>(self, f: F) -> io::Result<Tasklet<T>>
     where

@@ -218,12 +218,33 @@ impl<T> ThreadHandle<T> {
     }
 
     /// Whether there is a result: [`join`](ThreadHandle::join) would not wait.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue::<()>(1);
+    /// let thread = pila::spawn_thread(move || receiver.receive().is_err())?;
+    /// assert!(!thread.is_finished());
+    /// drop(sender);
+    /// while !thread.is_finished() {
+    ///     pila::sleep(std::time::Duration::from_millis(1));
+    /// }
+    /// assert!(thread.join().unwrap());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.place.end().result.is_some()
     }
 
     /// The thread itself: its name and number.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let thread = pila::spawn_thread(|| std::thread::current().id())?;
+    /// let id = thread.thread().id();
+    /// assert_eq!(thread.join().unwrap(), id);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn thread(&self) -> &thread::Thread {
         &self.thread

@@ -69,6 +69,16 @@ pub fn thread_queue<T: Send>(capacity: usize) -> (QueueSender<T>, QueueReceiver<
 /// Where messages go into a thread queue. Made by [`thread_queue`]. Clones send into the same queue.
 ///
 /// It can be moved to another thread, but not shared with one: give each a clone.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let (sender, receiver) = pila::thread_queue(2);
+/// let theirs = sender.clone();
+/// std::thread::spawn(move || theirs.send(1).unwrap());
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// assert_eq!(receiver.iter().sum::<i32>(), 2);
+/// ```
 #[derive(Clone)]
 pub struct QueueSender<T: Send> {
     end: End<T>,
@@ -77,6 +87,15 @@ pub struct QueueSender<T: Send> {
 /// Where messages come out of a thread queue. Made by [`thread_queue`]. Clones share the messages between them.
 ///
 /// It can be moved to another thread, but not shared with one: give each a clone.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let (sender, receiver) = pila::thread_queue(2);
+/// let other = receiver.clone();
+/// sender.send(1).unwrap();
+/// sender.send(2).unwrap();
+/// assert_eq!((receiver.receive().unwrap(), other.receive().unwrap()), (1, 2));
+/// ```
 #[derive(Clone)]
 pub struct QueueReceiver<T: Send> {
     end: End<T>,
@@ -283,6 +302,14 @@ impl<T: Send> QueueReceiver<T> {
     }
 
     /// Whether the queue is empty at this moment.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let (sender, receiver) = pila::thread_queue(1);
+    /// assert!(receiver.is_empty());
+    /// sender.send(1).unwrap();
+    /// assert!(!receiver.is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -497,6 +524,15 @@ impl<T: Send> fmt::Debug for QueueReceiver<T> {
 }
 
 /// Iterates over what a thread queue's receiver receives; made by [`QueueReceiver::iter`].
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let (sender, receiver) = pila::thread_queue(2);
+/// sender.send(1).unwrap();
+/// drop(sender);
+/// let mut iter: pila::QueueIter<'_, i32> = receiver.iter();
+/// assert_eq!((iter.next(), iter.next()), (Some(1), None));
+/// ```
 #[derive(Debug)]
 pub struct QueueIter<'a, T: Send> {
     receiver: &'a QueueReceiver<T>,

@@ -21,6 +21,12 @@ impl TaskletId {
     pub(crate) const MAIN: TaskletId = TaskletId(0);
 
     /// The number itself.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::main_tasklet().id().get(), 0);
+    /// assert_eq!(pila::tasklet(|| pila::current().id().get()).join().unwrap(), 1);
+    /// ```
     #[must_use]
     pub fn get(self) -> u64 {
         self.0
@@ -42,6 +48,17 @@ impl fmt::Debug for TaskletId {
 /// Permission to wake one wait of one tasklet, once. It means something only on the thread that made it.
 ///
 /// [`park::begin`](crate::park::begin) hands it out; copies of it may sit in several places at once.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park;
+///
+/// let ticket = park::begin()?;
+/// let copy = ticket;
+/// assert_eq!(ticket, copy);
+/// assert_ne!(ticket, park::begin()?); // another wait of the same tasklet
+/// # Ok::<(), park::Interrupt>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ticket {
     /// Where the tasklet is in its thread's table.
@@ -51,6 +68,16 @@ pub struct Ticket {
 }
 
 /// What a parked tasklet waits for. It is what reports print.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::Waiting;
+///
+/// let id = pila::tasklet(|| ()).id();
+/// assert_eq!(Waiting::Join(id).to_string(), "waits for the end of tasklet #1");
+/// assert_eq!(Waiting::Read(3).to_string(), "waits for something to read, on descriptor 3");
+/// # pila::run();
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Waiting {
@@ -169,6 +196,13 @@ impl fmt::Display for Waiting {
 }
 
 /// Which channel a tasklet waits on, for reports.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let (one, two) = (pila::Channel::<()>::new(), pila::Channel::<()>::new());
+/// assert!(one.id().to_string().starts_with("channel 1 (created at "));
+/// assert_ne!(one.id(), two.id());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChannelId {
     /// Counts the channels of the thread, from 1.

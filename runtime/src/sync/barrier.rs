@@ -56,6 +56,15 @@ pub(super) enum Meeting {
 
 impl Barrier {
     /// A barrier at which `parties` tasklets meet. With none or one, nobody waits.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::sync::Barrier;
+    ///
+    /// assert!(Barrier::new(0).wait()?.is_leader());
+    /// assert!(Barrier::new(2).wait().is_err()); // alone: a deadlock
+    /// # Ok::<(), pila::sync::BarrierError>(())
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new(parties: usize) -> Barrier {
@@ -126,12 +135,25 @@ impl Barrier {
     }
 
     /// Whether it is broken.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let barrier = pila::sync::Barrier::new(2);
+    /// assert!(!barrier.is_broken());
+    /// barrier.wait().unwrap_err(); // nobody else can come
+    /// assert!(barrier.is_broken());
+    /// ```
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.is_broken.get()
     }
 
     /// How many meet here.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// assert_eq!(pila::sync::Barrier::new(3).parties(), 3);
+    /// ```
     #[must_use]
     pub fn parties(&self) -> usize {
         self.parties
@@ -220,6 +242,19 @@ pub struct BarrierWaitResult {
 
 impl BarrierWaitResult {
     /// Whether it was the last to come: exactly one of those who met.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::rc::Rc;
+    /// use pila::sync::Barrier;
+    ///
+    /// let barrier = Rc::new(Barrier::new(2));
+    /// let theirs = barrier.clone();
+    /// let first = pila::tasklet(move || theirs.wait().unwrap().is_leader());
+    /// pila::schedule();
+    /// assert!(barrier.wait().unwrap().is_leader());
+    /// assert!(!first.join().unwrap());
+    /// ```
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.is_leader

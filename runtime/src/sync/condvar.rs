@@ -47,6 +47,18 @@ pub struct Condvar {
 
 impl Condvar {
     /// A condition variable for which nobody waits.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use pila::sync::{Condvar, Mutex};
+    ///
+    /// let mutex = Mutex::new(7);
+    /// let nobody_notifies = Condvar::new();
+    /// let seven = nobody_notifies.wait_while(mutex.lock().unwrap(), |value| *value != 7)?;
+    /// assert_eq!(*seven, 7);
+    /// assert!(nobody_notifies.wait(seven).is_err());
+    /// # Ok::<(), pila::sync::WaitError>(())
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new() -> Condvar {
@@ -242,6 +254,20 @@ pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     /// Whether the time was up.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::{rc::Rc, time::Duration};
+    /// use pila::sync::{Condvar, Mutex};
+    ///
+    /// let (mutex, condvar) = (Mutex::new(()), Rc::new(Condvar::new()));
+    /// let theirs = condvar.clone();
+    /// pila::tasklet(move || theirs.notify_one());
+    /// let guard = mutex.lock().unwrap();
+    /// let (_guard, result) = condvar.wait_timeout(guard, Duration::from_secs(60))?;
+    /// assert!(!result.timed_out());
+    /// # Ok::<(), pila::sync::WaitError>(())
+    /// ```
     #[must_use]
     pub fn timed_out(&self) -> bool {
         self.0

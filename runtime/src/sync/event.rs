@@ -35,6 +35,11 @@ pub struct Event {
 
 impl Event {
     /// An event that is not set.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// assert!(!pila::sync::Event::new().is_set());
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new() -> Event {
@@ -69,6 +74,14 @@ impl Event {
     }
 
     /// Whether it is set.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let event = pila::sync::Event::new();
+    /// assert!(!event.is_set());
+    /// event.set();
+    /// assert!(event.is_set());
+    /// ```
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.is_set.get()

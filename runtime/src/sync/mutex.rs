@@ -62,6 +62,13 @@ struct Lock {
 
 impl<T> Mutex<T> {
     /// An unlocked mutex.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let mutex = pila::sync::Mutex::new(7);
+    /// assert_eq!(*mutex.try_lock()?, 7);
+    /// # Ok::<(), pila::sync::LockError>(())
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new(value: T) -> Mutex<T> {

@@ -71,6 +71,13 @@ enum Mode {
 
 impl<T> RwLock<T> {
     /// An unlocked lock.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let lock = pila::sync::RwLock::new(7);
+    /// assert_eq!(*lock.try_write()?, 7);
+    /// # Ok::<(), pila::sync::LockError>(())
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new(value: T) -> RwLock<T> {

@@ -46,6 +46,15 @@ pub struct Semaphore {
 
 impl Semaphore {
     /// A semaphore with `permits` free permits, to which any number can be added.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(2);
+    /// assert_eq!(semaphore.available_permits(), 2);
+    /// semaphore.release(5)?;
+    /// assert_eq!(semaphore.available_permits(), 7);
+    /// # Ok::<(), pila::sync::TooManyPermits>(())
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new(permits: usize) -> Semaphore {
@@ -272,6 +281,15 @@ pub struct Permit<'a> {
 
 impl Permit<'_> {
     /// How many permits these are.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let semaphore = pila::sync::Semaphore::new(5);
+    /// let permit = semaphore.acquire_many(3)?;
+    /// assert_eq!(permit.count(), 3);
+    /// # drop(permit);
+    /// # Ok::<(), pila::sync::AcquireError>(())
+    /// ```
     #[must_use]
     pub fn count(&self) -> usize {
         self.count

@@ -46,6 +46,13 @@ pub struct Signal {
 
 impl Signal {
     /// A signal for which nobody waits.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// let signal = pila::sync::Signal::new();
+    /// assert_eq!(signal.notify(usize::MAX), 0);
+    /// assert!(signal.wait().is_err()); // nobody is left who could notify
+    /// ```
     #[must_use]
     #[track_caller]
     pub fn new() -> Signal {
