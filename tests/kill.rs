@@ -8,7 +8,10 @@ use std::{
     rc::Rc,
 };
 
-use pila::{Channel, JoinError, current, run, schedule_remove, set_schedule_callback, tasklet};
+use pila::{
+    Channel, JoinError, current, run, schedule_remove, set_channel_callback, set_schedule_callback,
+    spawn_thread, tasklet,
+};
 
 /// Panics when it is dropped.
 struct Bomb;
@@ -95,4 +98,39 @@ fn an_error_thrown_into_a_tasklet_that_is_killed_first_is_dropped_on_its_stack()
     victim.kill().unwrap();
     assert_eq!(DROPPED_BY.get(), victim.id().get());
     assert_eq!(run().blocked, 0);
+}
+
+#[test]
+fn a_callback_that_sets_another_is_not_seen_by_it() {
+    let calls = Rc::new(Cell::new(0));
+    let (outer, inner) = (calls.clone(), calls.clone());
+    set_channel_callback(Some(Rc::new(move |_| {
+        outer.set(outer.get() + 1);
+        let inner = inner.clone();
+        set_channel_callback(Some(Rc::new(move |_| inner.set(inner.get() + 100))));
+        assert!(Channel::<()>::new().try_receive().is_err());
+    })));
+    assert!(Channel::<()>::new().try_receive().is_err());
+    assert_eq!(calls.get(), 1);
+    assert!(Channel::<()>::new().try_receive().is_err());
+    assert_eq!(calls.get(), 101);
+}
+
+#[test]
+fn a_thread_whose_second_panic_carries_a_bomb_can_be_joined() {
+    struct Carrier;
+    impl Drop for Carrier {
+        fn drop(&mut self) {
+            resume_unwind(Box::new(Bomb));
+        }
+    }
+    let thread = spawn_thread(|| {
+        let carrier = Carrier;
+        tasklet(move || {
+            let _carried = &carrier;
+        });
+        resume_unwind(Box::new("the first"));
+    });
+    let Err(JoinError::Panicked(panic)) = thread.unwrap().join() else { panic!("it panicked") };
+    assert_eq!(panic.message(), "the first");
 }

@@ -600,51 +600,34 @@ fn the_report_of_a_deadlock_elsewhere_names_who_waits_for_a_queue() {
     assert!(park::check().is_ok());
 }
 
-/// Prints how long things take: `cargo test --release --test thread_queue -- --ignored --nocapture speed`.
 #[test]
-#[ignore = "measures"]
-fn speed() {
-    for capacity in [1, 16, 128, 1024, 16_384] {
-        let messages = if capacity < 128 { 200_000u32 } else { 10_000_000 };
-        let (sender, receiver) = pila::thread_queue(capacity);
-        let start = Instant::now();
-        let sending =
-            pila::spawn_thread(move || (0..messages).for_each(|i| sender.send(i).unwrap()))
-                .unwrap();
-        assert_eq!(receiver.iter().count(), messages as usize);
-        sending.join().unwrap();
-        println!(
-            "capacity {capacity}: {} ns a message",
-            start.elapsed().as_nanos() / u128::from(messages)
-        );
-    }
-    wake_ups("asleep", || ());
-    wake_ups("polling", || {
-        // Waiting at a socket once makes the poller.
-        let listener = pila::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let nobody = pila::tasklet(move || listener.accept().map(drop));
-        pila::schedule();
-        nobody.kill().unwrap();
-    });
+fn a_receiver_that_is_killed_before_its_turn_leaves_the_shared_end_open() {
+    let (sender, receiver) = pila::thread_queue::<u32>(4);
+    let receiver = std::rc::Rc::new(receiver);
+    let theirs = receiver.clone();
+    let victim = pila::tasklet(move || theirs.receive().is_ok());
+    pila::schedule();
+    victim.kill_later().unwrap();
+    sender.send(1).unwrap();
+    sender.send(2).unwrap();
+    assert_eq!(receiver.try_receive().unwrap(), 1);
+    assert_eq!(receiver.receive().unwrap(), 2);
 }
 
-fn wake_ups(how: &str, prepare: fn()) {
-    let (ping, pinged) = pila::thread_queue(1);
-    let (pong, ponged) = pila::thread_queue(1);
-    let other = pila::spawn_thread(move || {
-        prepare();
-        pinged.iter().for_each(|()| pong.send(()).unwrap());
-    })
-    .unwrap();
-    prepare();
-    let rounds = 50_000;
-    let start = Instant::now();
-    for _ in 0..rounds {
-        ping.send(()).unwrap();
-        ponged.receive().unwrap();
-    }
-    let each = start.elapsed().as_nanos() / (2 * rounds);
-    println!("a wake-up of another thread that is {how}: {each} ns");
-    drop(ping);
-    other.join().unwrap();
+#[test]
+fn a_receiver_whose_time_is_up_before_its_turn_stays_open() {
+    pila::driver::install(Box::new(pila::driver::VirtualClock::new())).unwrap();
+    let (sender, receiver) = pila::thread_queue::<u32>(4);
+    let step = std::time::Duration::from_millis(1);
+    let sending = pila::tasklet(move || {
+        pila::sleep(step);
+        sender.send(1).unwrap();
+        pila::schedule();
+        sender.send(2).unwrap();
+    });
+    let receiving = pila::tasklet(move || {
+        std::iter::repeat_with(|| receiver.receive_timeout(step)).take(4).flatten().sum::<u32>()
+    });
+    sending.join().unwrap();
+    assert_eq!(receiving.join().unwrap(), 3);
 }

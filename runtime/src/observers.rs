@@ -216,11 +216,11 @@ fn switched(scheduler: &Scheduler) {
 /// Calls a callback under its rules. When it panics, `take_out` forgets it.
 #[track_caller]
 fn call(scheduler: &Scheduler, callback: impl FnOnce(), take_out: impl FnOnce()) {
-    let seen = scheduler.pause_observers();
+    scheduler.pause_observers();
     let whose = scheduler.forbid_switches(Location::caller());
     let result = catch_unwind(AssertUnwindSafe(callback));
     scheduler.allow_switches(whose);
-    scheduler.resume_observers(seen);
+    scheduler.resume_observers();
     match result {
         Ok(()) => {}
         // The callback killed the tasklet it runs on.

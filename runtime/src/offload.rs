@@ -42,7 +42,9 @@ const THREADS_PER_PROCESSOR: usize = 8;
 /// result is dropped on the pool's thread. [`offload_pool`] counts both.
 ///
 /// Where nothing may wait, `f` runs in place: in a tasklet that was killed, or that unwinds from a panic, and at the end
-/// of a thread. Tasklets that `f` makes are ended when it returns, as by [`kill_all`](crate::kill_all).
+/// of a thread. Tasklets that `f` makes on a thread of the pool are ended when it returns, as by
+/// [`kill_all`](crate::kill_all); what it leaves in thread-locals, task-locals or callbacks of that thread, the next work
+/// finds there.
 ///
 /// # Errors
 /// When there is no thread to run `f` on and none can be made; with [`Refused`] inside a `no_switch` guard and under a

@@ -197,6 +197,12 @@ impl Waker {
             false => self.mailbox.post(self.ticket),
         })
     }
+
+    /// Wakes the wait if it goes on. False only when its thread has ended, and nobody is left to pass the wake-up on.
+    pub(crate) fn reach(&self) -> bool {
+        let is_own = current::with(|scheduler| scheduler.is_own(&self.mailbox));
+        self.wake() || is_own
+    }
 }
 
 /// While it lives, an heir is told should the thread end.

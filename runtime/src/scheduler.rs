@@ -66,6 +66,8 @@ pub(crate) struct Scheduler {
     uncovered: Cell<bool>,
     /// Called by a tasklet that has been switched to, when someone watches.
     switched: Cell<Option<fn(&Scheduler)>>,
+    /// Whether a callback runs: the tasklet it runs on goes unseen.
+    unseen: Cell<bool>,
     /// Kept for its memory, between two looks outside.
     woken: RefCell<Vec<Ticket>>,
 }
@@ -102,6 +104,7 @@ impl Scheduler {
             markers: Cell::new(0),
             uncovered: Cell::new(false),
             switched: Cell::new(None),
+            unseen: Cell::new(false),
             woken: RefCell::new(Vec::new()),
         }
     }

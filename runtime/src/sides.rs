@@ -150,7 +150,7 @@ impl Sides {
     #[cold]
     fn wake_some(&self, side: Side, more: impl Fn(&Line) -> bool) {
         while let Some((number, waker)) = self.call_next(side, &more) {
-            if !waker.wake() {
+            if !waker.reach() {
                 self.thread_ended(number);
             }
         }

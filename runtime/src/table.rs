@@ -82,13 +82,12 @@ impl Flags {
     /// Someone watches channels.
     pub(crate) const CHANNELS_SEEN: Flags = Flags(64);
 
+    /// Both of the above.
+    pub(crate) const SEEN: Flags = Flags(32 | 64);
+
     #[inline]
     pub(crate) const fn any(self, others: Flags) -> bool {
         self.0 & others.0 != 0
-    }
-
-    pub(crate) const fn common(self, others: Flags) -> Flags {
-        Flags(self.0 & others.0)
     }
 
     #[inline]

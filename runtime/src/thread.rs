@@ -15,6 +15,7 @@ use crate::{
     current::with,
     error::{Interrupt, JoinError, Panic},
     park::{self, Waker},
+    scheduler::drop_quietly,
     table::{Key, MAIN, Task},
     tasklet::Handle,
     wake::Waiting,
@@ -88,12 +89,14 @@ where
 pub(crate) fn tidily<T>(f: impl FnOnce() -> T) -> thread::Result<T> {
     let result = catch_unwind(AssertUnwindSafe(f));
     let ending = catch_unwind(|| drop(kill_all()));
-    let value = result?;
-    match ending {
-        Ok(()) => Ok(value),
-        Err(payload) => {
-            // Its destructor may panic in its turn: that one is heard by the panic hook only.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+    match (result, ending) {
+        (result, Ok(())) => result,
+        (Ok(value), Err(payload)) => {
+            drop_quietly(value);
+            Err(payload)
+        }
+        (Err(payload), Err(second)) => {
+            drop_quietly(second);
             Err(payload)
         }
     }
@@ -143,7 +146,7 @@ fn keep_first(first: &mut Option<Box<dyn Any + Send>>, payload: Box<dyn Any + Se
     }
     with(|scheduler| scheduler.panic_was_not_read());
     // The payload's destructor is the user's.
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    drop_quietly(payload);
 }
 
 /// The tasklets of this thread but main and the caller, the oldest first.

@@ -119,25 +119,29 @@ impl Scheduler {
         self.settle_in(&mut core);
         let change = |flags: Flags| if begin { flags.with(seen) } else { flags.without(seen) };
         core.seen = change(core.seen);
-        for (_, task) in &mut core.tasks {
-            task.flags = change(task.flags);
+        let current = core.current as usize;
+        for (index, task) in &mut core.tasks {
+            // A callback that sets another is not seen by it.
+            if !(self.unseen.get() && index == current) {
+                task.flags = change(task.flags);
+            }
         }
-        self.flags.set(change(self.flags.get()));
+        self.flags.set(core.tasks[current].flags);
     }
 
-    /// Lets the tasklet that runs go unseen; gives what it was seen by.
-    pub(crate) fn pause_observers(&self) -> Flags {
-        let seen = self.core.borrow().seen;
+    /// Lets the tasklet that runs go unseen, while a callback runs on it.
+    pub(crate) fn pause_observers(&self) {
+        self.unseen.set(true);
         let (key, _) = self.current();
-        self.change_flags(key, |flags| flags.without(seen));
-        seen
+        self.change_flags(key, |flags| flags.without(Flags::SEEN));
     }
 
     /// Ends what [`pause_observers`](Self::pause_observers) began.
-    pub(crate) fn resume_observers(&self, seen: Flags) {
+    pub(crate) fn resume_observers(&self) {
+        self.unseen.set(false);
         let (key, _) = self.current();
-        let still = self.core.borrow().seen;
-        self.change_flags(key, |flags| flags.with(seen.common(still)));
+        let seen = self.core.borrow().seen;
+        self.change_flags(key, |flags| flags.with(seen));
     }
 
     pub(super) fn change_flags(&self, key: Key, change: impl FnOnce(Flags) -> Flags) -> bool {
