@@ -32,7 +32,7 @@ pub enum Refused {
     ThreadEnded,
     /// The tasklet was killed, caught the kill and went on: none of its calls waits any more.
     Killed,
-    /// A [`no_switch`](crate::no_switch) guard, made at this place, is in force.
+    /// A [`no_switch`](crate::no_switch) guard, made at this place, is in force; or a callback runs that was set there.
     NoSwitch(&'static Location<'static>),
     /// The tasklet may not be blocked: [`Handle::set_block_trap`](crate::Handle::set_block_trap).
     BlockTrap,

@@ -86,11 +86,14 @@ thread_local! {
 }
 
 struct Observers {
-    schedule: Option<ScheduleCallback>,
-    channel: Option<ChannelCallback>,
+    /// Each with where it was set: what a switch inside it is refused with.
+    schedule: Option<(ScheduleCallback, Place)>,
+    channel: Option<(ChannelCallback, Place)>,
     /// Who went on last.
     previous: Option<Handle>,
 }
+
+type Place = &'static Location<'static>;
 
 impl Observers {
     const fn new() -> Observers {
@@ -125,13 +128,15 @@ impl fmt::Debug for Observers {
 /// assert_eq!(*trace.borrow(), [(0, 1), (1, 0)]);
 /// # pila::set_schedule_callback(None);
 /// ```
+#[track_caller]
 pub fn set_schedule_callback(callback: Option<ScheduleCallback>) -> Option<ScheduleCallback> {
     with(|scheduler| scheduler.observe(Flags::SWITCHES_SEEN, callback.is_some(), switched));
-    let current = tasklet::current();
+    let (current, place) = (tasklet::current(), Location::caller());
     observers(|observers| {
         observers.previous = Some(current);
-        std::mem::replace(&mut observers.schedule, callback)
+        std::mem::replace(&mut observers.schedule, callback.zip(Some(place)))
     })
+    .map(|(callback, _)| callback)
 }
 
 /// The callback that is called at every switch.
@@ -142,7 +147,7 @@ pub fn set_schedule_callback(callback: Option<ScheduleCallback>) -> Option<Sched
 /// ```
 #[must_use]
 pub fn schedule_callback() -> Option<ScheduleCallback> {
-    observers(|observers| observers.schedule.clone())
+    observers(|observers| observers.schedule.clone()).map(|(callback, _)| callback)
 }
 
 /// Calls `callback` before every operation on a channel of this thread. Gives the callback that was there. `None` stops
@@ -167,9 +172,12 @@ pub fn schedule_callback() -> Option<ScheduleCallback> {
 /// assert_eq!(blocked.get(), 1);
 /// # pila::set_channel_callback(None);
 /// ```
+#[track_caller]
 pub fn set_channel_callback(callback: Option<ChannelCallback>) -> Option<ChannelCallback> {
     with(|scheduler| scheduler.observe(Flags::CHANNELS_SEEN, callback.is_some(), switched));
-    observers(|observers| std::mem::replace(&mut observers.channel, callback))
+    let place = Location::caller();
+    observers(|observers| std::mem::replace(&mut observers.channel, callback.zip(Some(place))))
+        .map(|(callback, _)| callback)
 }
 
 /// The callback that is called before every operation on a channel.
@@ -180,7 +188,7 @@ pub fn set_channel_callback(callback: Option<ChannelCallback>) -> Option<Channel
 /// ```
 #[must_use]
 pub fn channel_callback() -> Option<ChannelCallback> {
-    observers(|observers| observers.channel.clone())
+    observers(|observers| observers.channel.clone()).map(|(callback, _)| callback)
 }
 
 /// Looks at the thread's callbacks, unless the thread is ending and they are gone.
@@ -196,9 +204,9 @@ pub(crate) fn operation(
     sending: bool,
     will_block: bool,
 ) {
-    let Some(callback) = channel_callback() else { return };
+    let Some((callback, place)) = observers(|observers| observers.channel.clone()) else { return };
     let event = ChannelEvent { channel, tasklet: tasklet::current(), sending, will_block };
-    call(scheduler, || callback(&event), || drop(set_channel_callback(None)));
+    call(scheduler, place, || callback(&event), || drop(set_channel_callback(None)));
 }
 
 /// Tells the schedule callback that the tasklet that runs goes on.
@@ -207,17 +215,17 @@ fn switched(scheduler: &Scheduler) {
     let seen = observers(|observers| {
         Some((observers.schedule.clone()?, observers.previous.replace(current.clone())?))
     });
-    let Some((callback, previous)) = seen else { return };
+    let Some(((callback, place), previous)) = seen else { return };
     if previous.id() != current.id() {
-        call(scheduler, || callback(&previous, &current), || drop(set_schedule_callback(None)));
+        let callback = || callback(&previous, &current);
+        call(scheduler, place, callback, || drop(set_schedule_callback(None)));
     }
 }
 
 /// Calls a callback under its rules. When it panics, `take_out` forgets it.
-#[track_caller]
-fn call(scheduler: &Scheduler, callback: impl FnOnce(), take_out: impl FnOnce()) {
+fn call(scheduler: &Scheduler, place: Place, callback: impl FnOnce(), take_out: impl FnOnce()) {
     scheduler.pause_observers();
-    let whose = scheduler.forbid_switches(Location::caller());
+    let whose = scheduler.forbid_switches(place);
     let result = catch_unwind(AssertUnwindSafe(callback));
     scheduler.allow_switches(whose);
     scheduler.resume_observers();

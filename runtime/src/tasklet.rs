@@ -744,6 +744,7 @@ impl Builder {
     /// assert_eq!(too_large.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[doc(alias = "spawn")]
     #[track_caller]
     pub fn tasklet<F, T>(self, f: F) -> io::Result<Tasklet<T>>
     where
