@@ -306,6 +306,7 @@ impl Core {
     }
 
     /// Takes how the last wait of a tasklet ended.
+    #[inline]
     pub(crate) fn take_wake(&mut self, index: u32) -> Option<Wake> {
         let task = self.tasks.get_mut(index as usize)?;
         Some(mem::replace(&mut task.wake, Wake::Unparked))

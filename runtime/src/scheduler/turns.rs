@@ -7,7 +7,7 @@ use std::{mem, sync::Arc};
 use super::{OnReturn, Scheduler, drop_quietly};
 use crate::{
     error::{Interrupt, Refused},
-    state::Last,
+    state::Caller,
     table::{Flags, Key, Wake},
     wake::{Ticket, Waiting},
 };
@@ -55,16 +55,14 @@ impl Scheduler {
         {
             let mut core = self.core.borrow_mut();
             self.settle_in(&mut core);
-            let key = core.current_key();
-            core.pause_current();
-            core.last = Last::Paused(key);
+            core.make_way(Caller::Paused, |_| {});
         }
         self.leave();
-        let mut core = self.core.borrow_mut();
-        let current = core.current as usize;
-        let wake =
-            core.tasks.get_mut(current).map(|task| mem::replace(&mut task.wake, Wake::Unparked));
-        drop(core);
+        let wake = {
+            let mut core = self.core.borrow_mut();
+            let current = core.current;
+            core.take_wake(current)
+        };
         if let Some(Wake::Deadlock(report)) = wake {
             panic!("the last runnable tasklet left the run queue while main is blocked: {report}");
         }
@@ -75,19 +73,21 @@ impl Scheduler {
     pub(crate) fn begin(&self) -> Result<Ticket, Refused> {
         self.check_switch()?;
         self.may_block()?;
+        Ok(self.ticket())
+    }
+
+    #[inline]
+    fn ticket(&self) -> Ticket {
         let mut core = self.core.borrow_mut();
         self.settle_in(&mut core);
         core.next_sequence += 1;
-        Ok(Ticket { index: core.current, sequence: core.next_sequence })
+        Ticket { index: core.current, sequence: core.next_sequence }
     }
 
     /// As [`begin`](Self::begin), for a wait that is not for another tasklet: the block trap does not mind it.
     pub(crate) fn begin_sleep(&self) -> Result<Ticket, Refused> {
-        let flags = self.flags.get();
-        self.flags.set(flags.without(Flags::BLOCK_TRAP));
-        let ticket = self.begin();
-        self.flags.set(flags);
-        ticket
+        self.check_switch()?;
+        Ok(self.ticket())
     }
 
     /// Whether a call may block, as far as the block trap is concerned.
@@ -132,15 +132,12 @@ impl Scheduler {
         });
         self.leave();
         mem::forget(unwound);
-        let mut core = self.core.borrow_mut();
-        let Some(task) = core.tasks.get_mut(ticket.index as usize) else {
-            return Err(Interrupt::Refused(Refused::ThreadEnded));
-        };
-        match mem::replace(&mut task.wake, Wake::Unparked) {
-            Wake::Unparked => Ok(()),
-            Wake::Deadline => Err(Interrupt::Deadline),
-            Wake::Deadlock(report) => Err(Interrupt::Deadlock(report)),
-            Wake::Thrown(error) => Err(Interrupt::Thrown(error)),
+        match self.core.borrow_mut().take_wake(ticket.index) {
+            Some(Wake::Unparked) => Ok(()),
+            Some(Wake::Deadline) => Err(Interrupt::Deadline),
+            Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(report)),
+            Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(error)),
+            None => Err(Interrupt::Refused(Refused::ThreadEnded)),
         }
     }
 
