@@ -533,7 +533,7 @@ fn a_destructor_that_selects_while_its_tasklet_is_killed_is_refused_at_once() {
     });
     settle();
     tasklet.kill().unwrap();
-    assert_eq!(*what.borrow(), "Err(\"Unwinding\")");
+    assert_eq!(*what.borrow(), "Err(\"Killed\")");
     assert_eq!(channel.balance(), 0);
 }
 

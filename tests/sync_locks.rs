@@ -234,7 +234,7 @@ fn a_free_lock_can_be_had_while_unwinding_and_a_locked_one_is_refused() {
     });
     pila::schedule();
     killed.kill().unwrap();
-    assert_eq!(*free.lock().unwrap(), [Refused::Unwinding, Refused::Unwinding]);
+    assert_eq!(*free.lock().unwrap(), [Refused::Unwinding, Refused::Killed]);
 }
 
 #[test]

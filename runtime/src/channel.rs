@@ -124,10 +124,20 @@ pub(crate) enum Hurry {
 }
 
 impl Hurry {
-    /// Whether the operation is tried by a caller that may not wait for this reason. One that never waits only must not
-    /// switch then, so that a guard's destructor can give back what it holds.
-    fn goes_on(self, refused: Refused) -> bool {
-        self == Hurry::Never && matches!(refused, Refused::Unwinding | Refused::Killed)
+    /// Whether the caller may not switch, though it may go on. An operation that never waits is not refused to one that is
+    /// being ended, so that a guard's destructor can give back what it holds.
+    #[inline]
+    fn check(self, scheduler: &Scheduler) -> Result<bool, Refused> {
+        if !scheduler.is_refused() {
+            return Ok(false);
+        }
+        match self {
+            Hurry::MayWait => Err(scheduler.refuse()),
+            Hurry::Never => match scheduler.refusal() {
+                refused @ Refused::ThreadEnded => Err(refused),
+                _ => Ok(true),
+            },
+        }
     }
 }
 
@@ -611,11 +621,9 @@ impl<T> Channel<T> {
         parcel: Parcel<T>,
         hurry: Hurry,
     ) -> Attempt<(), Parcel<T>> {
-        let must_stay = match scheduler.check() {
-            Err(refused) if !hurry.goes_on(refused) => {
-                return Attempt::Failed(parcel, Refusal::Refused(refused));
-            }
-            checked => checked.is_err(),
+        let must_stay = match hurry.check(scheduler) {
+            Ok(must_stay) => must_stay,
+            Err(refused) => return Attempt::Failed(parcel, Refusal::Refused(refused)),
         };
         if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
             let state = self.shared.state.borrow();
@@ -651,11 +659,9 @@ impl<T> Channel<T> {
     /// Receives without waiting, if that is possible. May switch once it has.
     #[inline]
     pub(crate) fn take(&self, scheduler: &Scheduler, hurry: Hurry) -> Attempt<Parcel<T>, ()> {
-        let must_stay = match scheduler.check() {
-            Err(refused) if !hurry.goes_on(refused) => {
-                return Attempt::Failed((), Refusal::Refused(refused));
-            }
-            checked => checked.is_err(),
+        let must_stay = match hurry.check(scheduler) {
+            Ok(must_stay) => must_stay,
+            Err(refused) => return Attempt::Failed((), Refusal::Refused(refused)),
         };
         if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
             let state = self.shared.state.borrow();

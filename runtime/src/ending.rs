@@ -1,30 +1,41 @@
-//! Ending a tasklet from outside: kill, and errors thrown into its calls.
+//! Ending a tasklet, or a part of what it does, from outside: kill, limits that strike, and errors thrown into calls.
 //!
-//! - A kill is raised once, as an unwind out of the call in which the victim makes way. From then on no call of it
-//!   waits: destructors that run meanwhile cannot be held up, so a kill ends.
-//! - The victim runs at once and the killer next, with nobody in between.
+//! - A kill or a strike is raised once, as an unwind out of the call in which the victim waits. From then on no call of it
+//!   waits: destructors that run meanwhile cannot be held up, so an ending ends.
+//! - The victim of a kill runs at once and the killer next, with nobody in between.
 //! - One that never started has no stack to unwind: its closure is dropped by the killer.
-//! - Nothing is suspended while it unwinds. A killer that unwinds, or was killed itself, marks its victim and goes on.
+//! - Nothing is suspended while it unwinds. A killer that unwinds, or is being ended itself, marks its victim and goes on.
+//! - What a wait has brought is not thrown away by a strike: the victim goes on with it until its next call that may wait.
 
 use std::{any::Any, panic::resume_unwind};
 
 use crate::{
-    error::{JoinError, Refused, TaskletError, Thrown},
+    error::{JoinError, NO_UNWINDING, Refused, TaskletError, Thrown},
+    frame::FrameKey,
     report::Who,
-    scheduler::{Scheduler, Status},
+    scheduler::{OnReturn, Payload, Scheduler, Status, drop_quietly},
+    scopes::Member,
     table::{Flags, Key, State, Wake},
     wake::{TaskletId, Ticket, Waiting},
 };
 
-/// Refused calls after which a tasklet that caught its kill lets others run.
+/// Refused calls after which a tasklet that caught its ending lets others run.
 const PATIENCE: u32 = 1000;
 
 /// What unwinds a killed tasklet.
-struct Killed;
+struct Kill;
+
+/// What unwinds a tasklet to the frame of this number.
+struct Struck(u64);
 
 /// Whether `payload` is a kill and not a panic.
 pub(crate) fn is_kill(payload: &(dyn Any + Send)) -> bool {
-    payload.is::<Killed>()
+    payload.is::<Kill>()
+}
+
+/// Whether `payload` unwinds to a frame of pila.
+pub(crate) fn is_strike(payload: &(dyn Any + Send)) -> bool {
+    payload.is::<Struck>()
 }
 
 /// When a kill or an error reaches its target.
@@ -50,14 +61,20 @@ impl Scheduler {
         if status == Status::Dead {
             return Ok(());
         }
+        let is_unstarted = self.core.borrow().tasks[key.index as usize].job.is_some();
+        if !is_unstarted && cfg!(panic = "abort") {
+            return Err(TaskletError::CannotUnwind(who()));
+        }
         if status == Status::Current {
-            self.mark_killed(key, Flags::KILLED);
+            if !self.mark_killed(key, Flags::NONE) {
+                return Err(TaskletError::Pending(who()));
+            }
             if !std::thread::panicking() {
-                resume_unwind(Box::new(Killed));
+                resume_unwind(Box::new(Kill));
             }
             return Ok(());
         }
-        if when == When::Now && self.core.borrow().tasks[key.index as usize].job.is_some() {
+        if when == When::Now && is_unstarted {
             self.kill_unstarted(key);
             return Ok(());
         }
@@ -68,16 +85,25 @@ impl Scheduler {
         if let Some(refused @ Refused::NoSwitch(_)) = refused {
             return Err(TaskletError::Refused(who(), refused));
         }
-        self.mark_killed(key, Flags::KILLED.with(Flags::UNWIND));
+        if !self.mark_killed(key, Flags::UNWIND) {
+            return Err(TaskletError::Pending(who()));
+        }
         if when == When::Later || refused.is_some() {
             self.make_runnable(key);
             return if refused.is_some() { Err(TaskletError::Pending(who())) } else { Ok(()) };
         }
         self.run_next(key, Wake::Unparked);
         self.leave();
-        match self.status(key) {
-            Status::Dead => Ok(()),
-            _ => Err(TaskletError::StillAlive(who())),
+        self.has_ended_by_now(key, who)
+    }
+
+    fn has_ended_by_now(&self, key: Key, who: impl Fn() -> Who) -> Result<(), TaskletError> {
+        let core = self.core.borrow();
+        match core.find(key) {
+            None => Ok(()),
+            // It sees the tasklets of its scope ended first.
+            Some(task) if task.waiting == Waiting::Scope => Err(TaskletError::Pending(who())),
+            Some(_) => Err(TaskletError::StillAlive(who())),
         }
     }
 
@@ -98,7 +124,7 @@ impl Scheduler {
         };
         if matches!(
             self.core.borrow().tasks[key.index as usize].waiting,
-            Waiting::Sleep | Waiting::Insert
+            Waiting::Sleep | Waiting::Insert | Waiting::Scope
         ) {
             return Err(TaskletError::CannotThrow(who()));
         }
@@ -116,50 +142,83 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Unwinds the tasklet that runs, which was killed while it waited.
+    /// Unwinds the tasklet that runs, which is being ended: out of all it does when it was killed, else to the outermost
+    /// limit that was struck.
     #[cold]
-    pub(crate) fn unwind(&self) {
+    pub(crate) fn unwind(&self) -> ! {
         let mut core = self.core.borrow_mut();
         let current = core.current as usize;
-        let flags = core.tasks[current].flags.without(Flags::UNWIND);
+        let flags = core.tasks[current].flags.without(Flags::UNWIND.with(Flags::RAISE));
         core.tasks[current].flags = flags;
+        let struck = core.frames.struck(core.tasks[current].frame);
         drop(core);
         self.flags.set(flags);
-        resume_unwind(Box::new(Killed));
+        match struck {
+            Some((number, _)) if !flags.any(Flags::KILLED) => {
+                resume_unwind(Box::new(Struck(number)))
+            }
+            _ => resume_unwind(Box::new(Kill)),
+        }
     }
 
-    /// Why the tasklet that runs may not wait. One that caught its kill and goes on asking lets others run now and
-    /// then, so that it stops nobody.
+    /// Why the tasklet that runs may not wait. Unwinds it instead, if it does not know yet that it is being ended.
     #[cold]
     pub(crate) fn refuse(&self) -> Refused {
-        if self.flags.get().any(Flags::ENDED) {
+        if self.flags.get().any(Flags::RAISE) && !std::thread::panicking() {
+            self.unwind();
+        }
+        self.refusal()
+    }
+
+    /// Why the tasklet that runs may not wait. One that caught its ending and goes on asking lets others run now and
+    /// then, so that it stops nobody.
+    #[cold]
+    pub(crate) fn refusal(&self) -> Refused {
+        let flags = self.flags.get();
+        if flags.any(Flags::ENDED) {
             return Refused::ThreadEnded;
         }
-        if std::thread::panicking() {
-            return Refused::Unwinding;
-        }
+        let unwinds = std::thread::panicking();
         let mut core = self.core.borrow_mut();
         let current = core.current as usize;
+        let struck = core.frames.struck(core.tasks[current].frame);
+        let refused = match struck {
+            _ if flags.any(Flags::KILLED) => Refused::Killed,
+            Some((_, why)) => why,
+            None => return Refused::Unwinding,
+        };
         core.tasks[current].refusals += 1;
         if core.tasks[current].refusals.is_multiple_of(PATIENCE)
-            && !self.flags.get().any(Flags::NO_SWITCH)
+            && !unwinds
+            && !flags.any(Flags::NO_SWITCH)
         {
             core.enqueue_current();
             drop(core);
             self.leave();
         }
-        Refused::Killed
+        refused
     }
 
-    fn mark_killed(&self, key: Key, flags: Flags) {
+    /// Marks a tasklet as killed. False when a shield protects it: then it ends some time after that.
+    fn mark_killed(&self, key: Key, news: Flags) -> bool {
         let mut core = self.core.borrow_mut();
+        let core = &mut *core;
         let task = &mut core.tasks[key.index as usize];
         // One that was killed before is not raised at twice.
-        let already = task.flags.any(Flags::KILLED);
-        task.flags = task.flags.with(if already { Flags::KILLED } else { flags });
+        let already = task.flags.any(Flags::DOOMED);
+        task.flags = task.flags.with(Flags::DOOMED);
+        let shielded = match already {
+            true => core.frames.is_shielded(task.frame),
+            false => core.frames.keep_kill(task.frame),
+        };
+        if !shielded {
+            let news = if already { Flags::NONE } else { news };
+            task.flags = task.flags.with(Flags::KILLED.with(news));
+        }
         if key.index == core.current {
             self.flags.set(core.tasks[key.index as usize].flags);
         }
+        !shielded
     }
 
     fn kill_unstarted(&self, key: Key) {
@@ -170,6 +229,12 @@ impl Scheduler {
         drop(core);
         let job = task.job.expect("only one that has not started is ended here");
         job.refuse(JoinError::Killed);
+        // The scope goes on only when nothing of the closure is left, whatever road its destructor takes.
+        let _left = OnReturn(|| {
+            if let Some(member) = task.member {
+                self.core.borrow_mut().leave_scope(member);
+            }
+        });
         job.drop_closure();
     }
 
@@ -190,5 +255,105 @@ impl Scheduler {
             core.take_out(key.index, Wake::Unparked);
             core.enqueue(key.index);
         }
+    }
+
+    /// Ends a tasklet of a scope that waits for its end, though the caller may be being ended itself. One that has been
+    /// killed before, or is shielded, goes its own way.
+    pub(crate) fn end_child(&self, key: Key) {
+        let core = self.core.borrow();
+        let Some(task) = core.find(key) else { return };
+        let (is_unstarted, is_doomed) = (task.job.is_some(), task.flags.any(Flags::DOOMED));
+        drop(core);
+        if is_unstarted {
+            return self.kill_unstarted(key);
+        }
+        if cfg!(panic = "abort") {
+            panic!("a scope cannot end its tasklets: {NO_UNWINDING}");
+        }
+        if self.mark_killed(key, Flags::UNWIND) && !is_doomed {
+            self.run_next(key, Wake::Unparked);
+            self.leave();
+        }
+    }
+
+    // Limits and shields.
+
+    /// Begins a call of the tasklet that runs that can be ended with `why`, in time if there is a `deadline`. None when the
+    /// thread has ended.
+    pub(crate) fn begin_limit(&self, why: Refused, deadline: Option<u64>) -> Option<FrameKey> {
+        if self.has_ended() {
+            return None;
+        }
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        let core = &mut *core;
+        core.next_sequence += 1;
+        let ticket = Ticket { index: core.current, sequence: core.next_sequence };
+        let timer = deadline.map(|deadline| core.timers.insert(deadline, ticket));
+        let task = &mut core.tasks[core.current as usize];
+        let key = core.frames.add_limit(task.frame, ticket.sequence, why, timer);
+        task.frame = Some(key.place);
+        Some(key)
+    }
+
+    /// Begins a call of the tasklet that runs during which nothing from outside of it ends it. None when the thread has
+    /// ended.
+    pub(crate) fn begin_shield(&self) -> Option<FrameKey> {
+        if self.has_ended() {
+            return None;
+        }
+        let mut core = self.core.borrow_mut();
+        self.settle_in(&mut core);
+        let core = &mut *core;
+        core.next_sequence += 1;
+        let task = &mut core.tasks[core.current as usize];
+        let key =
+            core.frames.add_shield(task.frame, core.next_sequence, task.flags.any(Flags::RAISE));
+        task.frame = Some(key.place);
+        let current = core.current;
+        self.flags.set(core.settle_flags(current));
+        Some(key)
+    }
+
+    /// Ends the innermost of these calls.
+    pub(crate) fn end_frame(&self, key: FrameKey) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let Some(task) = core.tasks.get_mut(core.current as usize) else { return };
+        let ended = core.frames.end(task.frame, key);
+        task.frame = ended.outer;
+        if ended.raise {
+            task.flags = task.flags.with(Flags::RAISE);
+        }
+        if let Some(timer) = ended.timer {
+            core.timers.cancel(timer);
+        }
+        if ended.raise || task.flags.any(Flags::STRUCK) || ended.was_shield {
+            let current = core.current;
+            self.flags.set(core.settle_flags(current));
+        }
+    }
+
+    /// Whether `payload` is what unwinds to the frame of `key`.
+    pub(crate) fn is_for(payload: &Payload, key: FrameKey) -> bool {
+        payload.downcast_ref().is_some_and(|Struck(number)| *number == key.number)
+    }
+
+    /// Notes the panic of a scope's tasklet, which ends the scope.
+    pub(crate) fn fail_scope(&self, member: Member, payload: Payload) {
+        let mut core = self.core.borrow_mut();
+        let core = &mut *core;
+        let scope = core.scopes.get(member.scope);
+        let unread = match scope.panic {
+            None => {
+                scope.panic = Some(payload);
+                None
+            }
+            Some(_) => Some(payload),
+        };
+        let (owner, frame) = (scope.owner, scope.frame);
+        core.totals.unread_panics += usize::from(unread.is_some());
+        core.strike(owner.index, frame.number);
+        drop_quietly(unread);
     }
 }

@@ -8,9 +8,14 @@ use std::{
     fmt, io,
     panic::Location,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use crate::report::{Report, Who};
+
+/// Why nothing that runs can be ended.
+pub(crate) const NO_UNWINDING: &str = "nothing unwinds in a program built with panic = \"abort\"; \
+    build it with panic = \"unwind\"";
 
 /// Why a blocking call was refused at once, without waiting.
 ///
@@ -32,6 +37,10 @@ pub enum Refused {
     ThreadEnded,
     /// The tasklet was killed, caught the kill and went on: none of its calls waits any more.
     Killed,
+    /// This [`timeout`](crate::timeout) has passed: no call inside of it waits any more.
+    Elapsed(Elapsed),
+    /// A tasklet of the [`scope`](crate::scope) panicked: no call of the scope's closure waits any more.
+    ScopeEnds,
     /// A [`no_switch`](crate::no_switch) guard, made at this place, is in force; or a callback runs that was set there.
     NoSwitch(&'static Location<'static>),
     /// The tasklet may not be blocked: [`Handle::set_block_trap`](crate::Handle::set_block_trap).
@@ -44,6 +53,8 @@ impl fmt::Display for Refused {
             Refused::Unwinding => "a tasklet that unwinds from a panic cannot wait",
             Refused::ThreadEnded => "the thread is ending: no tasklet of it can wait any more",
             Refused::Killed => "the tasklet was killed: none of its calls waits any more",
+            Refused::ScopeEnds => "a tasklet of the scope panicked: its closure waits no more",
+            Refused::Elapsed(elapsed) => return elapsed.fmt(f),
             Refused::BlockTrap => "this tasklet does not like to be blocked",
             Refused::NoSwitch(place) => {
                 return write!(f, "the no_switch guard made at {place} forbids to switch");
@@ -52,7 +63,115 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for Refused {
+    /// [`Killed`] or [`Elapsed`], if that is why.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Refused::Killed => Some(&Killed),
+            Refused::Elapsed(elapsed) => Some(elapsed),
+            _ => None,
+        }
+    }
+}
+
+impl Refused {
+    /// Whether the tasklet is being ended, or a part of it, so that a call of it may be left out.
+    pub(crate) fn is_ending(self) -> bool {
+        !matches!(self, Refused::NoSwitch(_) | Refused::BlockTrap)
+    }
+}
+
+/// The source of an `io::Error` in a tasklet that was killed, caught the kill and goes on.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::{error::Error, io, panic::{AssertUnwindSafe, catch_unwind}};
+/// use pila::{Killed, park};
+///
+/// let stubborn = pila::tasklet(|| {
+///     let _ = catch_unwind(|| pila::schedule_remove());
+///     let refused: io::Error = park::begin().unwrap_err().into();
+///     refused.source().is_some_and(|source| source.is::<Killed>())
+/// });
+/// pila::run();
+/// stubborn.kill().unwrap();
+/// # let _ = AssertUnwindSafe(());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Killed;
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the tasklet was killed")
+    }
+}
+
+impl Error for Killed {}
+
+/// A [`timeout`](crate::timeout) that has passed: which one.
+///
+/// As an `io::Error` it is `TimedOut`, so `?` passes it on where sockets are used.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use std::{io, time::Duration};
+///
+/// let elapsed = pila::timeout(Duration::from_millis(5), || pila::sleep(Duration::MAX)).unwrap_err();
+/// assert_eq!(elapsed.limit(), Duration::from_millis(5));
+/// assert!(elapsed.to_string().starts_with("the timeout of 5ms set at "));
+/// assert_eq!(io::Error::from(elapsed).kind(), io::ErrorKind::TimedOut);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elapsed {
+    pub(crate) limit: Duration,
+    pub(crate) place: &'static Location<'static>,
+}
+
+impl Elapsed {
+    /// How long it gave.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::time::Duration;
+    ///
+    /// let inner = || pila::timeout(Duration::from_secs(9), || pila::sleep(Duration::MAX));
+    /// let elapsed = pila::timeout(Duration::from_millis(1), inner).unwrap_err();
+    /// assert_eq!(elapsed.limit(), Duration::from_millis(1));
+    /// ```
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Where it was set.
+    ///
+    /// ```
+    /// # use pila_runtime as pila;
+    /// use std::time::Duration;
+    ///
+    /// let elapsed = pila::timeout(Duration::ZERO, || pila::sleep(Duration::MAX)).unwrap_err();
+    /// assert_eq!(elapsed.place().line(), line!() - 1);
+    /// ```
+    #[must_use]
+    pub fn place(&self) -> &'static Location<'static> {
+        self.place
+    }
+}
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the timeout of {:?} set at {} has passed", self.limit, self.place)
+    }
+}
+
+impl Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    /// `TimedOut`.
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
 
 /// An error that one tasklet sent or threw to another.
 ///
@@ -146,7 +265,16 @@ impl fmt::Display for Interrupt {
     }
 }
 
-impl std::error::Error for Interrupt {}
+impl std::error::Error for Interrupt {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Interrupt::Refused(refused) => refused.source().or(Some(refused)),
+            Interrupt::Thrown(error) => Some(error.get()),
+            Interrupt::Deadlock(report) => Some(report),
+            Interrupt::Deadline => None,
+        }
+    }
+}
 
 impl From<Interrupt> for io::Error {
     /// `TimedOut` for a deadline, else `Other` with the cause as its source. Never `Interrupted`, which callers retry.
@@ -183,8 +311,11 @@ pub enum TaskletError {
     Main(Who),
     /// It was killed, caught the kill and goes on, though every call of it that waits fails.
     StillAlive(Who),
-    /// It cannot be ended at this moment. It ends as soon as it can.
+    /// It cannot be ended at this moment: a [`shield`](crate::shield) protects it, it waits for the tasklets of its scope,
+    /// or the caller itself is being ended. It ends as soon as it can.
     Pending(Who),
+    /// It has started, and the program was built with `panic = "abort"`: nothing can unwind.
+    CannotUnwind(Who),
     /// It is in no call that could return an error.
     CannotThrow(Who),
     /// The caller cannot switch to it now.
@@ -205,6 +336,9 @@ impl fmt::Display for TaskletError {
             }
             TaskletError::Pending(who) => {
                 write!(f, "tasklet {who} cannot be ended at this moment: it ends as soon as it can")
+            }
+            TaskletError::CannotUnwind(who) => {
+                write!(f, "tasklet {who} has started and cannot be ended: {NO_UNWINDING}")
             }
             TaskletError::CannotThrow(who) => {
                 write!(f, "tasklet {who} is in no call that could return an error")

@@ -30,6 +30,8 @@ mod report;
 
 mod error;
 
+mod frame;
+
 mod context;
 mod stack;
 
@@ -39,6 +41,7 @@ mod thread_end;
 
 mod ending;
 mod scheduler;
+mod scopes;
 mod state;
 mod table;
 
@@ -50,7 +53,9 @@ mod tasklet;
 mod observers;
 
 mod channel;
+mod limits;
 mod no_switch;
+mod scope;
 mod select;
 pub mod sync;
 mod task_local;
@@ -64,8 +69,10 @@ mod offload;
 
 pub use channel::{Channel, Iter, Preference};
 pub use error::{
-    JoinError, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError, Thrown,
+    Elapsed, JoinError, Killed, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError,
+    Thrown,
 };
+pub use limits::{shield, timeout};
 pub use no_switch::{NoSwitch, no_switch};
 pub use observers::{
     ChannelCallback, ChannelEvent, ScheduleCallback, channel_callback, schedule_callback,
@@ -73,6 +80,7 @@ pub use observers::{
 };
 pub use offload::{OffloadPool, offload, offload_pool};
 pub use report::{Report, Waiter, Who};
+pub use scope::{Scope, ScopedTasklet, scope};
 pub use select::Select;
 pub use state::Summary;
 pub use task_local::{AccessError, LocalKey};

@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    error::{Interrupt, Refused},
+    error::Interrupt,
     mailbox::Heir,
     park::{self, Waker},
     thread::tidily,
@@ -69,9 +69,7 @@ where
 {
     let ticket = match park::begin() {
         Ok(ticket) => ticket,
-        Err(Interrupt::Refused(Refused::Killed | Refused::Unwinding | Refused::ThreadEnded)) => {
-            return Ok(f());
-        }
+        Err(Interrupt::Refused(refused)) if refused.is_ending() => return Ok(f()),
         Err(interrupt) => return Err(interrupt.into()),
     };
     let work = Arc::new(Work { stage: Mutex::new(Stage::InLine(f)), caller: park::waker(ticket) });

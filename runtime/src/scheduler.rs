@@ -116,10 +116,16 @@ impl Scheduler {
     /// Whether a call may wait now, if it has to.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Refused> {
-        if self.flags.get().any(Flags::ENDED.with(Flags::KILLED)) || std::thread::panicking() {
+        if self.is_refused() {
             return Err(self.refuse());
         }
         Ok(())
+    }
+
+    /// Whether nothing may wait: the thread or the tasklet that runs is being ended, or it unwinds.
+    #[inline]
+    pub(crate) fn is_refused(&self) -> bool {
+        self.flags.get().any(Flags::ENDING) || std::thread::panicking()
     }
 
     /// Whether a call may switch to another tasklet now.
@@ -140,11 +146,11 @@ impl Scheduler {
     }
 
     /// Whether the thread's thread-locals are being destroyed.
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.flags.get().any(Flags::ENDED)
     }
 
-    /// Makes a tasklet. When the thread has ended the job is handed back.
+    /// Makes a tasklet. When nothing may start any more the job is handed back.
     #[inline]
     pub(crate) fn create(
         &self,
@@ -153,10 +159,48 @@ impl Scheduler {
         name: Option<Arc<str>>,
         created: &'static Location<'static>,
         birth: Birth,
-    ) -> Result<Key, Rc<dyn Job>> {
+        scope: Option<u32>,
+    ) -> Result<Key, (Rc<dyn Job>, Refused)> {
         if self.has_ended() {
-            return Err(job);
+            return Err((job, Refused::ThreadEnded));
         }
+        if let Some(scope) = scope {
+            return self.create_in_scope(job, (class, name, created, birth), scope);
+        }
+        Ok(self.add(job, class, name, created, birth, None))
+    }
+
+    /// Makes a tasklet of a scope, unless the scope or the creator is being ended.
+    fn create_in_scope(
+        &self,
+        job: Rc<dyn Job>,
+        (class, name, created, birth): (
+            SizeClass,
+            Option<Arc<str>>,
+            &'static Location<'static>,
+            Birth,
+        ),
+        scope: u32,
+    ) -> Result<Key, (Rc<dyn Job>, Refused)> {
+        if self.is_refused() {
+            return Err((job, self.refusal()));
+        }
+        if self.core.borrow_mut().scopes.get(scope).ending {
+            return Err((job, Refused::ScopeEnds));
+        }
+        Ok(self.add(job, class, name, created, birth, Some(scope)))
+    }
+
+    #[inline]
+    fn add(
+        &self,
+        job: Rc<dyn Job>,
+        class: SizeClass,
+        name: Option<Arc<str>>,
+        created: &'static Location<'static>,
+        birth: Birth,
+        scope: Option<u32>,
+    ) -> Key {
         let mut core = self.core.borrow_mut();
         self.settle_in(&mut core);
         let id = TaskletId(core.next_id);
@@ -174,16 +218,23 @@ impl Scheduler {
             timer: None,
             no_switch: None,
             refusals: 0,
+            frame: None,
+            member: None,
             locals: Locals::default(),
             since,
             created,
             name,
             class,
         }) as u32;
+        let key = Key { index, id };
+        if let Some(scope) = scope {
+            let member = core.scopes.join(scope, key);
+            core.tasks[index as usize].member = Some(member);
+        }
         if birth == Birth::Queued {
             core.enqueue(index);
         }
-        Ok(Key { index, id })
+        key
     }
 
     /// The class for stacks of `size`, of which one could be had at this moment.
@@ -203,7 +254,7 @@ impl Scheduler {
 
     /// Makes sure that main has its slot and the thread's end will be seen.
     #[inline]
-    fn settle_in(&self, core: &mut Core) {
+    pub(crate) fn settle_in(&self, core: &mut Core) {
         if core.tasks.is_empty() {
             core.add_main();
             self.mark();
@@ -284,7 +335,9 @@ impl Scheduler {
         let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());
         let driver = self.driver.try_borrow_mut().ok().and_then(|mut driver| driver.take());
         self.leave_to_others();
-        let Core { tasks, stacks, started, leftovers, raised, .. } = core;
+        let Core { tasks, stacks, started, leftovers, raised, scopes, .. } = core;
+        // What found no stack in a scope borrows from what is suspended.
+        mem::forget(scopes);
         if started > 0 {
             stacks.leak();
         }
@@ -297,6 +350,10 @@ impl Scheduler {
                 }
             }
             mem::forget(locals);
+            // It may borrow from what is suspended and leaked, and that from a thread-local.
+            if let Some(job) = task.job.take_if(|job| job.is_scoped()) {
+                mem::forget(job);
+            }
             drop_quietly(task);
         }
         drop_quietly((leftovers, raised));
@@ -324,7 +381,7 @@ pub(crate) fn drop_quietly<T>(value: T) {
 }
 
 /// Calls its function when it goes, by any road.
-struct OnReturn<F: FnMut()>(F);
+pub(crate) struct OnReturn<F: FnMut()>(pub(crate) F);
 
 impl<F: FnMut()> Drop for OnReturn<F> {
     fn drop(&mut self) {

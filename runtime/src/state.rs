@@ -16,9 +16,11 @@ use slab::Slab;
 
 use crate::{
     context::{self, Context},
+    frame::{Frames, Strike},
     locals::Locals,
     run_queue::{Position, RunQueue},
     scheduler::Payload,
+    scopes::{Member, Scopes},
     stack::{SizeClass, StackPool},
     table::{Flags, Job, Key, MAIN, State, Task, Wake},
     timer::{Fired, TimerQueue},
@@ -46,6 +48,9 @@ pub(crate) struct Core {
     pub(crate) next_sequence: u64,
     pub(crate) next_channel: u32,
     pub(crate) next_lock: u32,
+    /// The calls that can be ended early, and those that put an ending off.
+    pub(crate) frames: Frames,
+    pub(crate) scopes: Scopes,
     /// Who holds each lock that someone waits for, by its number; one of them, when several do.
     pub(crate) holders: BTreeMap<u32, Key>,
     /// Switches left until the loop looks outside.
@@ -152,6 +157,8 @@ impl Core {
             next_sequence: 0,
             next_channel: 0,
             next_lock: 0,
+            frames: Frames::new(),
+            scopes: Scopes::new(),
             holders: BTreeMap::new(),
             turns_left: TURNS,
             runners: Vec::new(),
@@ -187,6 +194,8 @@ impl Core {
             timer: None,
             no_switch: None,
             refusals: 0,
+            frame: None,
+            member: None,
             locals: Locals::default(),
             since: 0,
             created: Location::caller(),
@@ -255,14 +264,15 @@ impl Core {
         }
     }
 
-    /// Takes one that does not run out of wherever it is; a wait ends with `wake`.
+    /// Takes one that does not run out of wherever it is; a wait or a pause ends with `wake`.
     pub(crate) fn take_out(&mut self, index: u32, wake: Wake) {
         match self.tasks[index as usize].state {
             State::Parked(sequence) => {
                 self.unpark(Ticket { index, sequence }, wake);
             }
             State::Queued(_) | State::Starved => self.pause(index),
-            State::Paused | State::Running => {}
+            State::Paused => self.tasks[index as usize].wake = wake,
+            State::Running => {}
         }
     }
 
@@ -292,7 +302,8 @@ impl Core {
         let task = &mut self.tasks[ticket.index as usize];
         assert!(task.state == State::Running, "a ticket serves the tasklet it was made for");
         (task.state, task.waiting, task.since) = (State::Parked(ticket.sequence), waiting, now);
-        task.outside = waiting.on_outside() || deadline.is_some();
+        task.outside =
+            waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame);
         task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));
         self.parked += 1;
         self.outside += usize::from(task.outside);
@@ -392,7 +403,10 @@ impl Core {
     pub(crate) fn finish(&mut self, index: u32, context: Context) {
         // The stack goes back here, on the loop's stack: a tasklet cannot free the one it stands on.
         self.stacks.give(context.finish());
-        self.tasks.remove(index as usize);
+        let task = self.tasks.remove(index as usize);
+        if let Some(member) = task.member {
+            self.leave_scope(member);
+        }
         self.started -= 1;
         self.totals.finished += 1;
         self.last = Last::Ended;
@@ -424,9 +438,86 @@ impl Core {
         let mut fired = mem::take(&mut self.fired);
         self.timers.expire(self.now, &mut fired);
         for Fired { ticket, .. } in fired.drain(..) {
-            self.interrupt(ticket, Wake::Deadline);
+            if self.unpark(ticket, Wake::Deadline) {
+                self.enqueue(ticket.index);
+            } else {
+                self.strike(ticket.index, ticket.sequence);
+            }
         }
         self.fired = fired;
+    }
+
+    // Ending things.
+
+    /// Ends what goes on inside the limit of this number: its tasklet unwinds when it goes on, if it waits, and otherwise
+    /// at its next call that may wait, so that nothing it was handed is lost.
+    pub(crate) fn strike(&mut self, index: u32, number: u64) {
+        let Some(task) = self.tasks.get_mut(index as usize) else { return };
+        let strike = self.frames.strike(task.frame, number);
+        if strike != Strike::Raise {
+            return;
+        }
+        // What was killed is being ended already.
+        let news = if task.flags.any(Flags::KILLED) { Flags::NONE } else { Flags::RAISE };
+        task.flags = task.flags.with(Flags::STRUCK.with(news));
+        if news != Flags::NONE && matches!(task.state, State::Parked(_) | State::Paused) {
+            task.flags = task.flags.with(Flags::UNWIND);
+            self.take_out(index, Wake::Unparked);
+            self.enqueue(index);
+        }
+    }
+
+    /// Works out what hides and what ends the calls of a tasklet, after its frames have changed.
+    pub(crate) fn settle_flags(&mut self, index: u32) -> Flags {
+        let task = &mut self.tasks[index as usize];
+        let shielded = self.frames.is_shielded(task.frame);
+        let struck = self.frames.struck(task.frame).is_some();
+        let killed = task.flags.any(Flags::DOOMED) && !shielded;
+        let flags = task.flags.set(Flags::KILLED, killed).set(Flags::STRUCK, struck);
+        // With nothing left that ends it, there is nothing left to raise.
+        task.flags = flags.set(Flags::RAISE, flags.any(Flags::RAISE) && (killed || struck));
+        task.flags
+    }
+
+    /// Takes one that has ended off its scope's list; the scope's owner goes on after the last.
+    pub(crate) fn leave_scope(&mut self, member: Member) {
+        if let Some(waiter) = self.scopes.leave(member) {
+            self.interrupt(waiter, Wake::Unparked);
+        }
+    }
+
+    /// Who is told of a deadlock in which `index` made way last: the owner of the outermost scope that waits for it, who
+    /// can end everyone in it. One that has done so already cannot go on either: then it is one of those it waits for.
+    pub(crate) fn responsible(&self, index: u32) -> u32 {
+        let mut told = index;
+        while let Some(member) = self.tasks[told as usize].member {
+            let (owner, ending) = self.scopes.owner(member);
+            if ending || !self.waits_for_scope(owner.index) {
+                break;
+            }
+            told = owner.index;
+        }
+        while self.waits_for_scope(told) {
+            let key = Key { index: told, id: self.tasks[told as usize].id };
+            let Some(survivor) = self.scopes.survivors(key).next() else { break };
+            told = survivor.index;
+        }
+        told
+    }
+
+    fn waits_for_scope(&self, index: u32) -> bool {
+        let task = &self.tasks[index as usize];
+        matches!(task.state, State::Parked(_)) && task.waiting == Waiting::Scope
+    }
+
+    /// Whether a limit is going to wake one that is paused, other than by `run`.
+    pub(crate) fn has_paused_limit(&self) -> bool {
+        !self.timers.is_empty()
+            && self.tasks.iter().any(|(index, task)| {
+                task.state == State::Paused
+                    && self.frames.has_deadline(task.frame)
+                    && !self.runners.contains(&(index as u32))
+            })
     }
 
     pub(crate) fn nanoseconds(&mut self, instant: Instant) -> u64 {
@@ -437,7 +528,8 @@ impl Core {
     // Run.
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.starved.is_empty() || self.outside > 0
+        let can_go_on = !self.queue.is_empty() || !self.starved.is_empty();
+        can_go_on || self.outside > 0 || self.has_paused_limit()
     }
 
     /// Takes `me` off the list of runners. Those inside its run return from theirs when their turn comes.

@@ -10,9 +10,11 @@ use slab::Slab;
 use crate::{
     context::{Context, Entrance},
     error::{JoinError, Thrown},
+    frame::Innermost,
     locals::Locals,
     report::{Report, Waiter, Who},
     run_queue::Position,
+    scopes::Member,
     stack::SizeClass,
     timer::TimerKey,
     wake::{TaskletId, Waiting},
@@ -54,6 +56,10 @@ pub(crate) struct Task {
     pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
     /// How many calls were refused to it since it was killed.
     pub(crate) refusals: u32,
+    /// The innermost call of it that can be ended early, or that puts an ending off.
+    pub(crate) frame: Innermost,
+    /// Its place in the scope that it must not outlive.
+    pub(crate) member: Option<Member>,
     /// Its own values of task-local variables.
     pub(crate) locals: Locals,
     /// The size of stack it gets when it starts.
@@ -62,13 +68,13 @@ pub(crate) struct Task {
 
 /// What the calls of a tasklet have to mind, as bits. The scheduler keeps a copy of those of the one that runs.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(u16);
 
 impl Flags {
     pub(crate) const NONE: Flags = Flags(0);
-    /// It was killed: nothing waits for it any more.
+    /// It was killed, and no shield hides it: none of its calls waits any more.
     pub(crate) const KILLED: Flags = Flags(1);
-    /// It was killed and does not know yet: it unwinds when it goes on.
+    /// It is being ended and does not know yet: it unwinds when it goes on.
     pub(crate) const UNWIND: Flags = Flags(2);
     /// It may not switch.
     pub(crate) const NO_SWITCH: Flags = Flags(4);
@@ -84,6 +90,14 @@ impl Flags {
 
     /// Both of the above.
     pub(crate) const SEEN: Flags = Flags(32 | 64);
+    /// A limit around what it does was struck, and no shield hides it: none of its calls waits until the limit's end.
+    pub(crate) const STRUCK: Flags = Flags(128);
+    /// It is being ended and does not know yet: it unwinds at its next call that may wait.
+    pub(crate) const RAISE: Flags = Flags(256);
+    /// What refuses every call that may wait.
+    pub(crate) const ENDING: Flags = Flags(1 | 16 | 128);
+    /// It was killed at some time, whatever hides it.
+    pub(crate) const DOOMED: Flags = Flags(512);
 
     #[inline]
     pub(crate) const fn any(self, others: Flags) -> bool {
@@ -93,6 +107,12 @@ impl Flags {
     #[inline]
     pub(crate) const fn with(self, others: Flags) -> Flags {
         Flags(self.0 | others.0)
+    }
+
+    /// With `others` when `there`, and without them otherwise.
+    #[inline]
+    pub(crate) const fn set(self, others: Flags, there: bool) -> Flags {
+        if there { self.with(others) } else { self.without(others) }
     }
 
     #[inline]
@@ -126,6 +146,12 @@ pub(crate) trait Job {
 
     /// Drops the closure of one that will never run.
     fn drop_closure(&self);
+
+    /// Whether it may borrow from a frame that its thread's end leaks: then it has to be leaked too.
+    fn is_scoped(&self) -> bool;
+
+    /// Whether somebody holds its handle.
+    fn is_held(self: Rc<Self>) -> bool;
 }
 
 /// How a wait ended.

@@ -581,14 +581,11 @@ impl<T: 'static> Tasklet<T> {
             return Tasklet::create(f, class, name, birth);
         }
         let created = Location::caller();
-        let packet = Rc::new(Packet { closure: Cell::new(Some(f)), slot: Slot::new() });
+        let packet = Rc::new(Packet::<F, T, false>::new(f));
         let job = packet.clone();
-        let key = with(|scheduler| scheduler.create(job, class, name.clone(), created, birth));
-        let key = key.unwrap_or_else(|_job| {
-            packet.slot.result.set(Some(Err(JoinError::Refused(Refused::ThreadEnded))));
-            Key { index: u32::MAX, id: TaskletId(u64::MAX) }
-        });
-        Tasklet { handle: Handle { key, name, on_its_thread: PhantomData }, outcome: packet }
+        let key =
+            with(|scheduler| scheduler.create(job, class, name.clone(), created, birth, None));
+        Tasklet { handle: Handle::new(packet.settle(key), name), outcome: packet }
     }
 
     /// A handle to keep when this is joined or dropped.
@@ -621,23 +618,7 @@ impl<T: 'static> Tasklet<T> {
     /// assert_eq!(tasklet.join().unwrap_err().to_string(), "the tasklet panicked: no way");
     /// ```
     pub fn join(self) -> Result<T, JoinError> {
-        let slot = self.outcome.slot();
-        loop {
-            if let Some(result) = slot.result.take() {
-                return result;
-            }
-            with(|scheduler| {
-                let ticket = scheduler.begin().map_err(JoinError::Refused)?;
-                slot.joiner.set(Some(ticket));
-                match scheduler.wait(ticket, Waiting::Join(self.id()), None) {
-                    Ok(()) => Ok(()),
-                    Err(Interrupt::Deadlock(report)) => Err(JoinError::Deadlock(report)),
-                    Err(Interrupt::Refused(refused)) => Err(JoinError::Refused(refused)),
-                    Err(Interrupt::Thrown(error)) => Err(JoinError::Thrown(error)),
-                    Err(Interrupt::Deadline) => unreachable!("a join has no deadline"),
-                }
-            })?;
-        }
+        self.outcome.slot().join(self.id())
     }
 }
 
@@ -657,9 +638,7 @@ impl<T> fmt::Debug for Tasklet<T> {
 
 impl<T> Drop for Tasklet<T> {
     fn drop(&mut self) {
-        if let Some(Err(JoinError::Panicked(_))) = self.outcome.slot().result.take() {
-            with(|scheduler| scheduler.panic_was_not_read());
-        }
+        self.outcome.slot().let_go();
     }
 }
 
@@ -782,20 +761,75 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
+        let (class, name) = self.settle()?;
+        Ok(Tasklet::create(f, class, name, birth))
+    }
+
+    /// What a new tasklet gets.
+    pub(crate) fn settle(self) -> io::Result<(SizeClass, Option<Arc<str>>)> {
         let class = with(|scheduler| scheduler.stack_class(self.stack_size))?;
-        Ok(Tasklet::create(f, class, self.name, birth))
+        Ok((class, self.name))
     }
 }
 
 /// A closure and a place for its result, in one allocation.
-struct Packet<F, T> {
+struct Packet<F, T, const SCOPED: bool> {
     /// Taken when the tasklet starts.
     closure: Cell<Option<F>>,
     slot: Slot<T>,
 }
 
+impl<F: FnOnce() -> T, T, const SCOPED: bool> Packet<F, T, SCOPED> {
+    fn new(f: F) -> Self {
+        Packet { closure: Cell::new(Some(f)), slot: Slot::new() }
+    }
+
+    /// What names the tasklet, also when there is none, for nothing may start any more.
+    fn settle(&self, created: Result<Key, (Rc<dyn Job>, Refused)>) -> Key {
+        created.unwrap_or_else(|(job, refused)| {
+            self.slot.result.set(Some(Err(match refused {
+                Refused::Killed => JoinError::Killed,
+                refused => JoinError::Refused(refused),
+            })));
+            job.drop_closure();
+            Key { index: u32::MAX, id: TaskletId(u64::MAX) }
+        })
+    }
+}
+
+/// A tasklet of a scope as its creator gets it: how it is named, and where its result will be.
+pub(crate) struct Scoped<'scope, T> {
+    pub(crate) handle: Handle,
+    pub(crate) outcome: Rc<dyn Outcome<T> + 'scope>,
+}
+
+/// Creates a tasklet of `scope` that runs `f`. `lengthen` is [`scope`](crate::scope())'s promise that no tasklet of it is
+/// left when what `f` borrows goes.
+#[track_caller]
+pub(crate) fn create_scoped<'scope, F, T>(
+    scope: u32,
+    f: F,
+    (class, name, birth): (SizeClass, Option<Arc<str>>, Birth),
+    lengthen: impl FnOnce(Rc<dyn Job + 'scope>) -> Rc<dyn Job>,
+) -> Scoped<'scope, T>
+where
+    F: FnOnce() -> T + 'scope,
+    T: 'scope,
+{
+    if size_of::<F>() > LARGE_CLOSURE {
+        let f: Box<dyn FnOnce() -> T + 'scope> = Box::new(f);
+        return create_scoped(scope, f, (class, name, birth), lengthen);
+    }
+    let created = Location::caller();
+    let packet = Rc::new(Packet::<F, T, true>::new(f));
+    let job = lengthen(packet.clone());
+    let key =
+        with(|scheduler| scheduler.create(job, class, name.clone(), created, birth, Some(scope)));
+    Scoped { handle: Handle::new(packet.settle(key), name), outcome: packet }
+}
+
 /// Where a tasklet leaves its result.
-struct Slot<T> {
+pub(crate) struct Slot<T> {
     /// Set when the tasklet ends, taken by whoever joins it.
     result: Cell<Option<Result<T, JoinError>>>,
     /// Wakes the one that joins it.
@@ -813,20 +847,47 @@ impl<T> Slot<T> {
             with(|scheduler| scheduler.unpark(joiner));
         }
     }
+
+    /// Waits until the tasklet of this number has left its result.
+    pub(crate) fn join(&self, id: TaskletId) -> Result<T, JoinError> {
+        loop {
+            if let Some(result) = self.result.take() {
+                return result;
+            }
+            with(|scheduler| {
+                let ticket = scheduler.begin().map_err(JoinError::Refused)?;
+                self.joiner.set(Some(ticket));
+                match scheduler.wait(ticket, Waiting::Join(id), None) {
+                    Ok(()) => Ok(()),
+                    Err(Interrupt::Deadlock(report)) => Err(JoinError::Deadlock(report)),
+                    Err(Interrupt::Refused(refused)) => Err(JoinError::Refused(refused)),
+                    Err(Interrupt::Thrown(error)) => Err(JoinError::Thrown(error)),
+                    Err(Interrupt::Deadline) => unreachable!("a join has no deadline"),
+                }
+            })?;
+        }
+    }
+
+    /// Nobody is going to read the result.
+    pub(crate) fn let_go(&self) {
+        if let Some(Err(JoinError::Panicked(_))) = self.result.take() {
+            with(|scheduler| scheduler.panic_was_not_read());
+        }
+    }
 }
 
 /// A packet of any closure, as its handle sees it.
-trait Outcome<T> {
+pub(crate) trait Outcome<T> {
     fn slot(&self) -> &Slot<T>;
 }
 
-impl<F, T> Outcome<T> for Packet<F, T> {
+impl<F, T, const SCOPED: bool> Outcome<T> for Packet<F, T, SCOPED> {
     fn slot(&self) -> &Slot<T> {
         &self.slot
     }
 }
 
-impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
+impl<F: FnOnce() -> T, T, const SCOPED: bool> Job for Packet<F, T, SCOPED> {
     fn run(self: Rc<Self>, entrance: Entrance<'_>) {
         with(|scheduler| {
             scheduler.switch().arrive(&entrance);
@@ -868,5 +929,14 @@ impl<F: FnOnce() -> T, T> Job for Packet<F, T> {
 
     fn drop_closure(&self) {
         drop(self.closure.take());
+    }
+
+    fn is_scoped(&self) -> bool {
+        SCOPED
+    }
+
+    fn is_held(self: Rc<Self>) -> bool {
+        // The scheduler has one, and this is another.
+        Rc::strong_count(&self) > 2
     }
 }

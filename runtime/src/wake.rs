@@ -125,6 +125,8 @@ pub enum Waiting {
     JoinThread,
     /// For work that was handed to the pool of threads.
     Offload,
+    /// For the tasklets of a scope to end.
+    Scope,
 }
 
 impl Waiting {
@@ -152,7 +154,8 @@ impl Waiting {
             | Waiting::Notification(_)
             | Waiting::Permits(_)
             | Waiting::Event(_)
-            | Waiting::Barrier(_) => false,
+            | Waiting::Barrier(_)
+            | Waiting::Scope => false,
         }
     }
 
@@ -191,6 +194,7 @@ impl fmt::Display for Waiting {
             Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
             Waiting::JoinThread => write!(f, "waits for the end of a thread"),
             Waiting::Offload => write!(f, "waits for offloaded work"),
+            Waiting::Scope => write!(f, "waits for the tasklets of its scope to end"),
         }
     }
 }

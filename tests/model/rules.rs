@@ -559,8 +559,8 @@ impl<'p> Model<'p> {
     fn refused(&self, me: usize) -> Option<String> {
         let task = &self.tasks[me];
         match (task.unwinding, task.killed) {
-            (Some(_), _) => Some("unwinding".into()),
-            (None, true) => Some("killed".into()),
+            (Some(_), false) => Some("unwinding".into()),
+            (_, true) => Some("killed".into()),
             (None, false) => None,
         }
     }

@@ -25,7 +25,8 @@ impl Scheduler {
         if core.queue.is_empty() && core.feed_starved() {
             return;
         }
-        let (runnable, outside) = (!core.queue.is_empty(), core.outside > 0);
+        let runnable = !core.queue.is_empty();
+        let outside = core.outside > 0 || (!runnable && core.has_paused_limit());
         let news = self.has_news();
         let quiet = core.timers.is_empty() && self.driver.borrow().is_none() && !news;
         drop(core);
@@ -139,20 +140,20 @@ impl Scheduler {
         if let Some(&runner) = core.runners.last() {
             return core.enqueue(runner);
         }
-        let State::Parked(sequence) = core.tasks[MAIN as usize].state else {
+        if !matches!(core.tasks[MAIN as usize].state, State::Parked(_)) {
             return core.enqueue(MAIN);
-        };
-        let wake = Wake::Deadlock(table::report(&core.tasks, &core.holders, core.now));
-        match core.last {
-            Last::Paused(key) if core.find(key).is_some_and(|task| task.state == State::Paused) => {
-                core.tasks[key.index as usize].wake = wake;
-                core.enqueue(key.index);
-            }
-            Last::Parked(ticket) if core.is_parked(ticket) => core.interrupt(ticket, wake),
-            Last::Paused(_) | Last::Parked(_) | Last::Ended => {
-                core.interrupt(Ticket { index: MAIN, sequence }, wake);
-            }
         }
+        let wake = Wake::Deadlock(table::report(&core.tasks, &core.holders, core.now));
+        let last = match core.last {
+            Last::Paused(key) if core.find(key).is_some_and(|task| task.state == State::Paused) => {
+                key.index
+            }
+            Last::Parked(ticket) if core.is_parked(ticket) => ticket.index,
+            Last::Paused(_) | Last::Parked(_) | Last::Ended => MAIN,
+        };
+        let told = core.responsible(last);
+        core.take_out(told, wake);
+        core.enqueue(told);
     }
 
     /// Ends one that never started, for no stack can be had and none will be freed.
@@ -167,8 +168,23 @@ impl Scheduler {
         core.last = Last::Ended;
         let job = task.job.expect("only what never started lacks a stack");
         drop(core);
-        job.refuse(JoinError::NoStack(error.into()));
-        self.core.borrow_mut().leftovers.push(job);
+        let error = io::Error::from(error);
+        let Some(member) = task.member else {
+            job.refuse(JoinError::NoStack(error));
+            return self.core.borrow_mut().leftovers.push(job);
+        };
+        // Nobody else would tell that a part of the scope's work was not done.
+        if !job.clone().is_held() {
+            let message = format!("a tasklet of the scope, created at {}: {error}", task.created);
+            self.fail_scope(member, Box::new(message));
+        }
+        job.refuse(JoinError::NoStack(error));
+        let mut core = self.core.borrow_mut();
+        let scope = core.scopes.get(member.scope);
+        scope.leftovers.push((member, job));
+        if let Some(waiter) = scope.waiter.take() {
+            core.interrupt(waiter, Wake::Unparked);
+        }
     }
 
     /// The time, in nanoseconds of the scheduler's clock.

@@ -10,9 +10,15 @@ use crate::{
 };
 
 impl Scheduler {
-    /// Sends a panic that nobody holds a handle for to the innermost `run`, or to main, which runs next.
+    /// Sends a panic that nobody holds a handle for to the scope of the tasklet that runs, else to the innermost `run`, or
+    /// to main, which runs next.
     pub(crate) fn raise(&self, payload: Payload) {
         let mut core = self.core.borrow_mut();
+        let current = core.current as usize;
+        if let Some(member) = core.tasks[current].member {
+            drop(core);
+            return self.fail_scope(member, payload);
+        }
         let target = core.runners.last().copied().unwrap_or(MAIN);
         // Whoever gets it runs before anyone else can panic, unless it is the panic of an observer or a killer.
         let unread = core.raised.replace((target, payload));

@@ -77,7 +77,7 @@ impl Scheduler {
     }
 
     #[inline]
-    fn ticket(&self) -> Ticket {
+    pub(crate) fn ticket(&self) -> Ticket {
         let mut core = self.core.borrow_mut();
         self.settle_in(&mut core);
         core.next_sequence += 1;

@@ -1,0 +1,232 @@
+//! `timeout` and `shield`: what ends, when, by which of several, and what is not touched.
+
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    io::{self, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use pila::{
+    Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, current, offload,
+    park, run, schedule, schedule_remove, shield, sleep, tasklet, timeout,
+};
+
+const SOON: Duration = Duration::from_millis(5);
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[test]
+fn a_timeout_ends_a_wait_and_not_early() {
+    let start = Instant::now();
+    let elapsed = timeout(SOON, || sleep(NEVER)).unwrap_err();
+    assert!(start.elapsed() >= SOON && start.elapsed() < Duration::from_secs(5));
+    assert_eq!(elapsed.limit(), SOON);
+    assert_eq!(elapsed.place().file(), file!());
+}
+
+#[test]
+fn what_returns_in_time_is_given() {
+    assert_eq!(timeout(NEVER, || 42), Ok(42));
+    assert_eq!(timeout(Duration::MAX, || sleep(SOON)), Ok(()));
+    assert_eq!(run().finished, 0);
+}
+
+#[test]
+fn nested_timeouts_keep_the_earliest_and_say_which() {
+    let inner_first = timeout(NEVER, || timeout(SOON, || sleep(NEVER)));
+    assert_eq!(inner_first.unwrap().unwrap_err().limit(), SOON);
+    let outer_first = timeout(SOON, || timeout(NEVER, || sleep(NEVER)));
+    assert_eq!(outer_first.unwrap_err().limit(), SOON);
+    // Both have passed when the loop looks: the outer one ends the inner one too.
+    let both = timeout(SOON, || {
+        let inner = timeout(SOON / 2, || {
+            std::thread::yield_now();
+            let busy = Instant::now();
+            while busy.elapsed() < SOON * 2 {}
+            sleep(NEVER);
+        });
+        panic!("the inner one was told: {inner:?}");
+    });
+    assert_eq!(both.unwrap_err().limit(), SOON);
+}
+
+#[test]
+fn the_outer_one_goes_on_after_the_inner_one_has_struck() {
+    let outer = timeout(SOON * 3, || {
+        timeout(SOON, || sleep(NEVER)).unwrap_err();
+        sleep(NEVER);
+    });
+    assert_eq!(outer.unwrap_err().limit(), SOON * 3);
+}
+
+#[test]
+fn what_a_wait_has_brought_is_not_lost() {
+    let channel = Channel::with_capacity(1);
+    let theirs = channel.clone();
+    tasklet(move || {
+        sleep(SOON);
+        theirs.send("in time").unwrap();
+        // The deadline passes while the receiver is in the run queue.
+        let busy = Instant::now();
+        while busy.elapsed() < SOON * 2 {}
+    });
+    let got = Cell::new(None);
+    let ended = timeout(SOON * 2, || {
+        got.set(channel.receive().ok());
+        sleep(NEVER);
+    });
+    assert!(ended.is_err());
+    assert_eq!(got.get(), Some("in time"));
+}
+
+#[test]
+fn one_that_only_yields_is_ended() {
+    tasklet(|| {
+        let ended = timeout(SOON, || {
+            loop {
+                schedule();
+            }
+        });
+        let Err(elapsed) = ended;
+        assert_eq!(elapsed.limit(), SOON);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn one_that_is_paused_is_ended() {
+    let paused = tasklet(|| timeout(SOON, schedule_remove).is_err());
+    assert!(paused.join().unwrap());
+    // And nothing waits for a deadline that nobody needs.
+    assert_eq!(timeout(NEVER, run).unwrap().finished, 0);
+}
+
+#[test]
+fn after_the_strike_every_call_inside_is_refused() {
+    let tasklet = tasklet(|| {
+        let (refused, source, ran) = (Cell::new(None), Cell::new(None), Cell::new(0));
+        let value = timeout(SOON, || {
+            let _ = catch_unwind(AssertUnwindSafe(|| sleep(NEVER)));
+            refused.set(Channel::<()>::new().receive().err());
+            sleep(NEVER);
+            schedule();
+            ran.set(offload(|| 42).unwrap());
+            source
+                .set(io::Error::from(park::begin().unwrap_err()).source().map(ToString::to_string));
+            "kept"
+        });
+        assert_eq!(value, Ok("kept"));
+        let refused = refused.take();
+        assert!(
+            matches!(refused, Some(ReceiveError::Refused(Refused::Elapsed(e))) if e.limit() == SOON)
+        );
+        assert_eq!(ran.get(), 42);
+        assert!(source.take().unwrap().starts_with("the timeout of 5ms set at"));
+        // Outside of it all is as before.
+        assert!(park::begin().is_ok());
+        sleep(Duration::from_millis(1));
+    });
+    tasklet.join().unwrap();
+}
+
+#[test]
+fn a_timeout_as_an_io_error_is_timed_out() {
+    fn fails() -> io::Result<()> {
+        timeout(SOON, || sleep(NEVER))?;
+        Ok(())
+    }
+    let error = fails().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(error.get_ref().unwrap().is::<Elapsed>());
+}
+
+#[test]
+fn a_read_inside_a_timeout_is_ended_and_the_socket_lives_on() {
+    let listener = pila::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = pila::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    assert!(timeout(SOON, || server.read(&mut [0; 8])).is_err());
+    let source = timeout(SOON, || {
+        let _ = catch_unwind(AssertUnwindSafe(|| server.read(&mut [0; 8])));
+        server.read(&mut [0; 8])
+    });
+    let error = source.unwrap().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Other);
+    assert!(error.source().unwrap().is::<Elapsed>());
+    io::Write::write_all(&mut client, b"late").unwrap();
+    let mut buffer = [0; 4];
+    server.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"late");
+}
+
+#[test]
+fn a_shield_puts_off_a_kill_and_a_timeout() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let theirs = log.clone();
+    let tasklet = tasklet(move || {
+        let ended = timeout(SOON, || {
+            shield(|| sleep(SOON * 3));
+            theirs.borrow_mut().push("shielded from the timeout");
+            sleep(NEVER);
+        });
+        assert!(ended.is_err());
+        shield(|| sleep(SOON * 3));
+        theirs.borrow_mut().push("shielded from the kill");
+        sleep(NEVER);
+    });
+    sleep(SOON * 4);
+    assert!(matches!(tasklet.kill(), Err(TaskletError::Pending(_))));
+    assert!(matches!(tasklet.kill(), Err(TaskletError::Pending(_))));
+    assert!(matches!(tasklet.join(), Err(JoinError::Killed)));
+    assert_eq!(*log.borrow(), ["shielded from the timeout", "shielded from the kill"]);
+}
+
+#[test]
+fn a_killed_tasklet_may_wait_in_a_shield_for_its_clean_up() {
+    let done = Rc::new(Cell::new(false));
+    let theirs = done.clone();
+    let tasklet = tasklet(move || {
+        let ended = catch_unwind(|| sleep(NEVER));
+        let refused = io::Error::from(park::begin().unwrap_err());
+        assert!(refused.source().unwrap().is::<Killed>());
+        shield(|| {
+            sleep(SOON);
+            assert!(timeout(SOON, || sleep(NEVER)).is_err());
+            theirs.set(true);
+        });
+        assert!(matches!(park::check(), Err(Refused::Killed)));
+        std::panic::resume_unwind(ended.unwrap_err());
+    });
+    schedule();
+    assert!(matches!(tasklet.kill(), Err(TaskletError::StillAlive(_))));
+    assert!(matches!(tasklet.join(), Err(JoinError::Killed)));
+    assert!(done.get());
+}
+
+#[test]
+fn a_shielded_tasklet_that_kills_itself_goes_on_to_its_next_wait() {
+    let steps = Rc::new(Cell::new(0));
+    let theirs = steps.clone();
+    let tasklet = tasklet(move || {
+        shield(|| assert!(matches!(current().kill(), Err(TaskletError::Pending(_)))));
+        theirs.set(1);
+        schedule();
+        theirs.set(2);
+    });
+    assert!(matches!(tasklet.join(), Err(JoinError::Killed)));
+    assert_eq!(steps.get(), 1);
+}
+
+#[test]
+fn a_hundred_thousand_timeouts_leave_nothing_behind() {
+    for _ in 0..100_000 {
+        timeout(NEVER, || ()).unwrap();
+    }
+    // With a deadline left over, run would wait for it.
+    let start = Instant::now();
+    assert_eq!(run().blocked, 0);
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
