@@ -47,7 +47,7 @@ const THREADS_PER_PROCESSOR: usize = 8;
 /// finds there.
 ///
 /// # Errors
-/// When there is no thread to run `f` on and none can be made; with [`Refused`] inside a `no_switch` guard and under a
+/// When there is no thread to run `f` on and none can be made; with [`Refused`](crate::Refused) inside a `no_switch` guard and under a
 /// block trap; with an error that was thrown. Then `f` has not run, except that after the last it may.
 ///
 /// # Panics
