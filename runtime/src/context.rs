@@ -1,9 +1,11 @@
 //! The switch: a suspended flow of control on a stack of its own. The only file that names corosensei.
 //!
 //! A narrow seam of four verbs, so that another kind of switch can take its place without touching another file:
-//! make ([`Context::new`]), enter ([`Context::enter`]), leave ([`Switch::leave`]) and finish ([`Context::finish`]).
+//! make ([`Context::new`]), enter ([`Switch::enter`]), leave ([`Switch::leave`]) and finish ([`Context::finish`]).
 //!
 //! - A context is entered from the thread's native stack only, and leaves to whoever entered it.
+//! - Who is entered next is loaded before that, usually by the one that leaves: between the two jumps of a switch, each of
+//!   which the processor mispredicts, lies nothing but a load of the next stack pointer.
 //! - A context that is dropped before it has finished is leaked, never unwound: its stack may hold references to
 //!   what is already gone.
 //!
@@ -28,20 +30,13 @@ pub(crate) struct Context {
     record: NonNull<Record>,
 }
 
-/// How a context came back from [`Context::enter`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Left {
-    /// It wants to go on later.
-    Suspended,
-    /// Its body has returned.
-    Finished,
-}
-
-/// The way back from the context that runs, if one does. One for each thread.
+/// Who runs and who is next. One for each thread.
 #[derive(Debug)]
 pub(crate) struct Switch {
-    /// Set only while a context is being entered on this thread.
+    /// The way back from the context that runs. Set only while one is being entered on this thread.
     running: Cell<Option<NonNull<Yielder<(), ()>>>>,
+    /// The one that is entered next; the one that runs, until it has chosen another.
+    loaded: Cell<Option<NonNull<Record>>>,
 }
 
 /// What lies at the top of a stack.
@@ -84,20 +79,6 @@ impl Context {
         Context { record }
     }
 
-    /// Runs the context until it leaves or finishes.
-    #[inline]
-    pub(crate) fn enter(&mut self, switch: &Switch) -> Left {
-        // SAFETY: `new` wrote the record, `finish` consumes the context, and `&mut self` makes this the only access:
-        // code that runs on the stack knows nothing of the record.
-        let record = unsafe { self.record.as_mut() };
-        let result = record.coroutine.resume(());
-        switch.running.set(None);
-        match result {
-            CoroutineResult::Yield(()) => Left::Suspended,
-            CoroutineResult::Return(()) => Left::Finished,
-        }
-    }
-
     /// Gives back the stack of a context that has finished.
     #[inline]
     pub(crate) fn finish(self) -> Stack {
@@ -123,7 +104,39 @@ pub(crate) struct Entrance<'a>(&'a Yielder<(), ()>);
 
 impl Switch {
     pub(crate) const fn new() -> Switch {
-        Switch { running: Cell::new(None) }
+        Switch { running: Cell::new(None), loaded: Cell::new(None) }
+    }
+
+    /// Has `context` entered next. Gives the one that was loaded: the one that runs, if it has not chosen before.
+    #[inline]
+    pub(crate) fn load(&self, context: Option<Context>) -> Option<Context> {
+        let loaded = self.loaded.replace(context.map(|context| context.record));
+        loaded.map(|record| Context { record })
+    }
+
+    /// Whether a context runs.
+    #[inline]
+    pub(crate) fn is_inside(&self) -> bool {
+        self.running.get().is_some()
+    }
+
+    /// Enters what is loaded, and whatever that loads before it leaves, until nothing is or one has finished, which is
+    /// given back.
+    #[inline]
+    pub(crate) fn enter(&self) -> Option<Context> {
+        assert!(!self.is_inside(), "contexts are entered from the native stack");
+        let finished = loop {
+            let Some(mut record) = self.loaded.get() else { break None };
+            // SAFETY: `new` wrote the record and `finish` consumes its context, which is in `loaded` or, once it has
+            // loaded another, with the scheduler. Nothing runs, so this is the only access: code that runs on a stack
+            // knows nothing of its record, and nobody else enters (asserted above, one switch a thread).
+            let record = unsafe { record.as_mut() };
+            if let CoroutineResult::Return(()) = record.coroutine.resume(()) {
+                break self.load(None);
+            }
+        };
+        self.running.set(None);
+        finished
     }
 
     /// The first thing a context's body does: lets [`leave`](Self::leave) find its way back.
@@ -140,7 +153,7 @@ impl Switch {
         let Some(yielder) = self.running.get() else {
             return false;
         };
-        // SAFETY: `running` is set only while `Context::enter` is below us on this thread's native stack, so the
+        // SAFETY: `running` is set only while `enter` is below us on this thread's native stack, so the
         // coroutine's root frame, which owns the yielder, is alive and is the one running.
         unsafe { yielder.as_ref() }.suspend(());
         self.running.set(Some(yielder));

@@ -117,7 +117,7 @@ impl Scheduler {
     ) -> Result<(), TaskletError> {
         let state = match self.status(key) {
             Status::Dead => return Err(TaskletError::Dead(who())),
-            _ => self.core.borrow().tasks[key.index as usize].state,
+            _ => self.core.borrow().stands[key.index as usize].state,
         };
         let State::Parked(sequence) = state else {
             return Err(TaskletError::CannotThrow(who()));
@@ -148,8 +148,8 @@ impl Scheduler {
     pub(crate) fn unwind(&self) -> ! {
         let mut core = self.core.borrow_mut();
         let current = core.current as usize;
-        let flags = core.tasks[current].flags.without(Flags::UNWIND.with(Flags::RAISE));
-        core.tasks[current].flags = flags;
+        let flags = core.stands[current].flags.without(Flags::UNWIND.with(Flags::RAISE));
+        core.stands[current].flags = flags;
         let struck = core.frames.struck(core.tasks[current].frame);
         drop(core);
         self.flags.set(flags);
@@ -203,20 +203,20 @@ impl Scheduler {
     fn mark_killed(&self, key: Key, news: Flags) -> bool {
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        let task = &mut core.tasks[key.index as usize];
+        let (task, stand) = (&core.tasks[key.index as usize], &mut core.stands[key.index as usize]);
         // One that was killed before is not raised at twice.
-        let already = task.flags.any(Flags::DOOMED);
-        task.flags = task.flags.with(Flags::DOOMED);
+        let already = stand.flags.any(Flags::DOOMED);
+        stand.flags = stand.flags.with(Flags::DOOMED);
         let shielded = match already {
             true => core.frames.is_shielded(task.frame),
             false => core.frames.keep_kill(task.frame),
         };
         if !shielded {
             let news = if already { Flags::NONE } else { news };
-            task.flags = task.flags.with(Flags::KILLED.with(news));
+            stand.flags = stand.flags.with(Flags::KILLED.with(news));
         }
         if key.index == core.current {
-            self.flags.set(core.tasks[key.index as usize].flags);
+            self.flags.set(stand.flags);
         }
         !shielded
     }
@@ -224,7 +224,7 @@ impl Scheduler {
     fn kill_unstarted(&self, key: Key) {
         let mut core = self.core.borrow_mut();
         core.take_out(key.index, Wake::Unparked);
-        let task = core.tasks.remove(key.index as usize);
+        let task = core.remove(key.index);
         core.totals.finished += 1;
         drop(core);
         let job = task.job.expect("only one that has not started is ended here");
@@ -250,7 +250,7 @@ impl Scheduler {
     /// Puts `key`'s tasklet at the tail, unless it is in the queue already.
     fn make_runnable(&self, key: Key) {
         let mut core = self.core.borrow_mut();
-        let state = core.tasks[key.index as usize].state;
+        let state = core.stands[key.index as usize].state;
         if !matches!(state, State::Queued(_) | State::Starved) {
             core.take_out(key.index, Wake::Unparked);
             core.enqueue(key.index);
@@ -262,7 +262,8 @@ impl Scheduler {
     pub(crate) fn end_child(&self, key: Key) {
         let core = self.core.borrow();
         let Some(task) = core.find(key) else { return };
-        let (is_unstarted, is_doomed) = (task.job.is_some(), task.flags.any(Flags::DOOMED));
+        let flags = core.stands[key.index as usize].flags;
+        let (is_unstarted, is_doomed) = (task.job.is_some(), flags.any(Flags::DOOMED));
         drop(core);
         if is_unstarted {
             return self.kill_unstarted(key);
@@ -306,9 +307,9 @@ impl Scheduler {
         self.settle_in(&mut core);
         let core = &mut *core;
         core.next_sequence += 1;
+        let raise = core.stands[core.current as usize].flags.any(Flags::RAISE);
         let task = &mut core.tasks[core.current as usize];
-        let key =
-            core.frames.add_shield(task.frame, core.next_sequence, task.flags.any(Flags::RAISE));
+        let key = core.frames.add_shield(task.frame, core.next_sequence, raise);
         task.frame = Some(key.place);
         let current = core.current;
         self.flags.set(core.settle_flags(current));
@@ -322,13 +323,14 @@ impl Scheduler {
         let Some(task) = core.tasks.get_mut(core.current as usize) else { return };
         let ended = core.frames.end(task.frame, key);
         task.frame = ended.outer;
+        let flags = &mut core.stands[core.current as usize].flags;
         if ended.raise {
-            task.flags = task.flags.with(Flags::RAISE);
+            *flags = flags.with(Flags::RAISE);
         }
         if let Some(timer) = ended.timer {
             core.timers.cancel(timer);
         }
-        if ended.raise || task.flags.any(Flags::STRUCK) || ended.was_shield {
+        if ended.was_shield || flags.any(Flags::STRUCK) {
             let current = core.current;
             self.flags.set(core.settle_flags(current));
         }

@@ -22,7 +22,7 @@ use crate::{
     scheduler::Payload,
     scopes::{Member, Scopes},
     stack::{SizeClass, StackPool},
-    table::{Flags, Job, Key, MAIN, State, Task, Wake},
+    table::{Flags, Job, Key, MAIN, Stand, State, Task, Wake},
     timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
 };
@@ -31,13 +31,15 @@ use crate::{
 pub(crate) const TURNS: u32 = 61;
 /// Runnable tasklets from which on it pays to load ahead, and how far ahead each part is loaded.
 const PREFETCH_FROM: usize = 512;
-const PREFETCH_TASK: usize = 16;
+const PREFETCH_STAND: usize = 16;
 const PREFETCH_STACK: usize = 8;
 
 /// What the scheduler knows.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) tasks: Slab<Task>,
+    /// By the same index.
+    pub(crate) stands: Vec<Stand>,
     pub(crate) queue: RunQueue,
     pub(crate) timers: TimerQueue,
     pub(crate) stacks: StackPool,
@@ -92,7 +94,7 @@ pub(crate) enum Last {
 #[derive(Debug)]
 pub(crate) enum Turn {
     Main(Flags),
-    Enter(u32, Context, Flags),
+    Enter(Context, Flags),
     /// Of one that found no stack.
     NoStack,
 }
@@ -149,6 +151,7 @@ impl Core {
     pub(crate) const fn new() -> Core {
         Core {
             tasks: Slab::new(),
+            stands: Vec::new(),
             queue: RunQueue::new(),
             timers: TimerQueue::new(),
             stacks: StackPool::new(),
@@ -182,27 +185,43 @@ impl Core {
         // A ticket that strays to another thread must not fit a wait there.
         static THREADS: AtomicU64 = AtomicU64::new(0);
         self.next_sequence = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
-        let index = self.tasks.insert(Task {
-            id: TaskletId::MAIN,
-            state: State::Running,
-            context: None,
-            job: None,
-            wake: Wake::Unparked,
-            waiting: Waiting::Insert,
-            outside: false,
-            flags: self.seen,
-            timer: None,
-            no_switch: None,
-            refusals: 0,
-            frame: None,
-            member: None,
-            locals: Locals::default(),
-            since: 0,
-            created: Location::caller(),
-            name: Some("main".into()),
-            class: SizeClass::DEFAULT,
-        });
-        debug_assert_eq!(index, MAIN as usize);
+        let stand = Stand { context: None, state: State::Running, flags: self.seen };
+        let index = self.insert(
+            stand,
+            Task {
+                id: TaskletId::MAIN,
+                job: None,
+                wake: Wake::Unparked,
+                waiting: Waiting::Insert,
+                outside: false,
+                timer: None,
+                no_switch: None,
+                refusals: 0,
+                frame: None,
+                member: None,
+                locals: Locals::default(),
+                since: 0,
+                created: Location::caller(),
+                name: Some("main".into()),
+                class: SizeClass::DEFAULT,
+            },
+        );
+        debug_assert_eq!(index, MAIN);
+    }
+
+    /// Gives a tasklet its slot.
+    #[inline]
+    pub(crate) fn insert(&mut self, stand: Stand, task: Task) -> u32 {
+        let index = self.tasks.insert(task);
+        match self.stands.get_mut(index) {
+            Some(place) => *place = stand,
+            None => self.stands.push(stand),
+        }
+        index as u32
+    }
+
+    pub(crate) fn state(&self, key: Key) -> Option<State> {
+        self.find(key).map(|_| self.stands[key.index as usize].state)
     }
 
     pub(crate) fn find(&self, key: Key) -> Option<&Task> {
@@ -219,13 +238,13 @@ impl Core {
     #[inline]
     pub(crate) fn enqueue(&mut self, index: u32) {
         let position = self.queue.push_back(index);
-        self.tasks[index as usize].state = State::Queued(position);
+        self.stands[index as usize].state = State::Queued(position);
     }
 
     #[inline]
     pub(crate) fn enqueue_front(&mut self, index: u32) {
         let position = self.queue.push_front(index);
-        self.tasks[index as usize].state = State::Queued(position);
+        self.stands[index as usize].state = State::Queued(position);
     }
 
     #[inline]
@@ -245,28 +264,26 @@ impl Core {
     }
 
     pub(crate) fn pause_current(&mut self) {
-        let now = self.now;
-        let task = &mut self.tasks[self.current as usize];
-        (task.state, task.since) = (State::Paused, now);
+        self.stands[self.current as usize].state = State::Paused;
+        self.tasks[self.current as usize].since = self.now;
     }
 
     /// Takes one that is scheduled out of wherever it waits for its turn.
     pub(crate) fn pause(&mut self, index: u32) {
-        match self.tasks[index as usize].state {
+        match self.stands[index as usize].state {
             State::Queued(position) => self.queue.remove(position),
             _ => self.starved.retain(|&starved| starved != index),
         }
-        let now = self.now;
-        let task = &mut self.tasks[index as usize];
-        (task.state, task.since) = (State::Paused, now);
+        self.stands[index as usize].state = State::Paused;
+        self.tasks[index as usize].since = self.now;
         if self.queue.needs_compacting() {
-            self.queue.compact(|index, position| set_position(&mut self.tasks, index, position));
+            self.queue.compact(|index, position| set_position(&mut self.stands, index, position));
         }
     }
 
     /// Takes one that does not run out of wherever it is; a wait or a pause ends with `wake`.
     pub(crate) fn take_out(&mut self, index: u32, wake: Wake) {
-        match self.tasks[index as usize].state {
+        match self.stands[index as usize].state {
             State::Parked(sequence) => {
                 self.unpark(Ticket { index, sequence }, wake);
             }
@@ -279,13 +296,13 @@ impl Core {
     /// Lets main go on, wherever it is, after the loop was left by a panic.
     pub(crate) fn resume_main(&mut self) {
         self.take_out(MAIN, Wake::Unparked);
-        self.tasks[MAIN as usize].state = State::Running;
+        self.stands[MAIN as usize].state = State::Running;
         self.current = MAIN;
     }
 
     pub(crate) fn rotate_to(&mut self, position: Position) {
         self.queue
-            .rotate_to(position, |index, position| set_position(&mut self.tasks, index, position));
+            .rotate_to(position, |index, position| set_position(&mut self.stands, index, position));
     }
 
     /// Whether the loop is due to look outside, counting this as a switch.
@@ -299,9 +316,11 @@ impl Core {
     #[inline]
     pub(crate) fn park(&mut self, ticket: Ticket, waiting: Waiting, deadline: Option<u64>) {
         let now = self.now;
+        let state = &mut self.stands[ticket.index as usize].state;
+        assert!(*state == State::Running, "a ticket serves the tasklet it was made for");
+        *state = State::Parked(ticket.sequence);
         let task = &mut self.tasks[ticket.index as usize];
-        assert!(task.state == State::Running, "a ticket serves the tasklet it was made for");
-        (task.state, task.waiting, task.since) = (State::Parked(ticket.sequence), waiting, now);
+        (task.waiting, task.since) = (waiting, now);
         task.outside =
             waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame);
         task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));
@@ -312,8 +331,9 @@ impl Core {
 
     #[inline]
     pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
-        let task = self.tasks.get(ticket.index as usize);
-        task.is_some_and(|task| task.state == State::Parked(ticket.sequence))
+        // A slot whose tasklet has ended says so.
+        let stand = self.stands.get(ticket.index as usize);
+        stand.is_some_and(|stand| stand.state == State::Parked(ticket.sequence))
     }
 
     /// Takes how the last wait of a tasklet ended.
@@ -351,59 +371,88 @@ impl Core {
     /// Takes the next one out of the queue, which has one.
     #[inline]
     pub(crate) fn next(&mut self) -> Turn {
+        if let Some((context, flags)) = self.next_started() {
+            return Turn::Enter(context, flags);
+        }
         self.turns_left -= 1;
         let index = self.queue.pop_front().expect("the loop asks a queue that is not empty");
-        self.load_ahead();
-        let task = &mut self.tasks[index as usize];
-        task.state = State::Running;
+        self.stands[index as usize].state = State::Running;
         self.current = index;
-        let flags = task.flags;
-        match task.context.take() {
-            Some(context) => Turn::Enter(index, context, flags),
-            None => self.start(index),
+        self.start(index)
+    }
+
+    /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside.
+    #[inline(always)]
+    pub(crate) fn next_started(&mut self) -> Option<(Context, Flags)> {
+        if self.turns_left == 0 || self.queue.is_empty() {
+            return None;
         }
+        let index = self.queue.peek(0)?;
+        let stand = &mut self.stands[index as usize];
+        let context = stand.context.take()?;
+        self.turns_left -= 1;
+        stand.state = State::Running;
+        self.current = index;
+        let flags = stand.flags;
+        self.queue.pop_front();
+        self.load_ahead();
+        Some((context, flags))
     }
 
     /// Gives one that has not started a stack. Main needs none.
     #[inline]
     fn start(&mut self, index: u32) -> Turn {
-        let task = &mut self.tasks[index as usize];
+        let (task, stand) = (&mut self.tasks[index as usize], &mut self.stands[index as usize]);
+        let flags = stand.flags;
         let Some(job) = task.job.take() else {
-            return Turn::Main(task.flags);
+            return Turn::Main(flags);
         };
         let Ok(stack) = self.stacks.take(task.class) else {
-            (task.state, task.job) = (State::Starved, Some(job));
+            (stand.state, task.job) = (State::Starved, Some(job));
             self.starved.push_back(index);
             return Turn::NoStack;
         };
         self.started += 1;
-        let flags = task.flags;
-        Turn::Enter(index, Context::new(stack, move |entrance| job.run(entrance)), flags)
+        Turn::Enter(Context::new(stack, move |entrance| job.run(entrance)), flags)
     }
 
     /// Starts to load what the tasklets a few places behind the front are going to touch.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load_ahead(&self) {
-        if self.queue.len() < PREFETCH_FROM {
-            return;
+        if self.queue.len() >= PREFETCH_FROM {
+            self.load_stands_and_stacks();
         }
-        if let Some(task) =
-            self.queue.peek(PREFETCH_TASK).and_then(|index| self.tasks.get(index as usize))
-        {
-            context::prefetch(task);
+    }
+
+    #[inline(never)]
+    fn load_stands_and_stacks(&self) {
+        if let Some(stand) = self.stand_ahead(PREFETCH_STAND) {
+            context::prefetch(stand);
         }
-        let soon = self.queue.peek(PREFETCH_STACK).and_then(|index| self.tasks.get(index as usize));
-        if let Some(Task { context: Some(context), .. }) = soon {
+        if let Some(Stand { context: Some(context), .. }) = self.stand_ahead(PREFETCH_STACK) {
             context.prefetch();
         }
     }
 
-    /// Removes one that has finished and frees its stack.
     #[inline]
-    pub(crate) fn finish(&mut self, index: u32, context: Context) {
+    fn stand_ahead(&self, places: usize) -> Option<&Stand> {
+        self.stands.get(self.queue.peek(places)? as usize)
+    }
+
+    /// Takes one that has ended out of the table.
+    #[inline]
+    pub(crate) fn remove(&mut self, index: u32) -> Task {
+        // No ticket, and no key that was not compared, finds it any more.
+        self.stands[index as usize].state = State::Paused;
+        self.tasks.remove(index as usize)
+    }
+
+    /// Removes the one that ran, which has finished, and frees its stack.
+    #[inline]
+    pub(crate) fn finish(&mut self, context: Context) {
         // The stack goes back here, on the loop's stack: a tasklet cannot free the one it stands on.
         self.stacks.give(context.finish());
-        let task = self.tasks.remove(index as usize);
+        let task = self.remove(self.current);
         if let Some(member) = task.member {
             self.leave_scope(member);
         }
@@ -452,16 +501,17 @@ impl Core {
     /// Ends what goes on inside the limit of this number: its tasklet unwinds when it goes on, if it waits, and otherwise
     /// at its next call that may wait, so that nothing it was handed is lost.
     pub(crate) fn strike(&mut self, index: u32, number: u64) {
-        let Some(task) = self.tasks.get_mut(index as usize) else { return };
+        let Some(task) = self.tasks.get(index as usize) else { return };
         let strike = self.frames.strike(task.frame, number);
         if strike != Strike::Raise {
             return;
         }
+        let stand = &mut self.stands[index as usize];
         // What was killed is being ended already.
-        let news = if task.flags.any(Flags::KILLED) { Flags::NONE } else { Flags::RAISE };
-        task.flags = task.flags.with(Flags::STRUCK.with(news));
-        if news != Flags::NONE && matches!(task.state, State::Parked(_) | State::Paused) {
-            task.flags = task.flags.with(Flags::UNWIND);
+        let news = if stand.flags.any(Flags::KILLED) { Flags::NONE } else { Flags::RAISE };
+        stand.flags = stand.flags.with(Flags::STRUCK.with(news));
+        if news != Flags::NONE && matches!(stand.state, State::Parked(_) | State::Paused) {
+            stand.flags = stand.flags.with(Flags::UNWIND);
             self.take_out(index, Wake::Unparked);
             self.enqueue(index);
         }
@@ -469,14 +519,14 @@ impl Core {
 
     /// Works out what hides and what ends the calls of a tasklet, after its frames have changed.
     pub(crate) fn settle_flags(&mut self, index: u32) -> Flags {
-        let task = &mut self.tasks[index as usize];
+        let (task, stand) = (&self.tasks[index as usize], &mut self.stands[index as usize]);
         let shielded = self.frames.is_shielded(task.frame);
         let struck = self.frames.struck(task.frame).is_some();
-        let killed = task.flags.any(Flags::DOOMED) && !shielded;
-        let flags = task.flags.set(Flags::KILLED, killed).set(Flags::STRUCK, struck);
+        let killed = stand.flags.any(Flags::DOOMED) && !shielded;
+        let flags = stand.flags.set(Flags::KILLED, killed).set(Flags::STRUCK, struck);
         // With nothing left that ends it, there is nothing left to raise.
-        task.flags = flags.set(Flags::RAISE, flags.any(Flags::RAISE) && (killed || struck));
-        task.flags
+        stand.flags = flags.set(Flags::RAISE, flags.any(Flags::RAISE) && (killed || struck));
+        stand.flags
     }
 
     /// Takes one that has ended off its scope's list; the scope's owner goes on after the last.
@@ -506,15 +556,15 @@ impl Core {
     }
 
     fn waits_for_scope(&self, index: u32) -> bool {
-        let task = &self.tasks[index as usize];
-        matches!(task.state, State::Parked(_)) && task.waiting == Waiting::Scope
+        let is_parked = matches!(self.stands[index as usize].state, State::Parked(_));
+        is_parked && self.tasks[index as usize].waiting == Waiting::Scope
     }
 
     /// Whether a limit is going to wake one that is paused, other than by `run`.
     pub(crate) fn has_paused_limit(&self) -> bool {
         !self.timers.is_empty()
             && self.tasks.iter().any(|(index, task)| {
-                task.state == State::Paused
+                self.stands[index].state == State::Paused
                     && self.frames.has_deadline(task.frame)
                     && !self.runners.contains(&(index as u32))
             })
@@ -542,14 +592,14 @@ impl Core {
             if runner == me {
                 return;
             }
-            if self.tasks[runner as usize].state == State::Paused {
+            if self.stands[runner as usize].state == State::Paused {
                 self.enqueue(runner);
             }
         }
     }
 
     pub(crate) fn summary(&self, before: Totals) -> Summary {
-        let paused = |&&runner: &&u32| self.tasks[runner as usize].state == State::Paused;
+        let paused = |&&runner: &&u32| self.stands[runner as usize].state == State::Paused;
         let runners = self.runners.iter().filter(paused).count();
         let scheduled = self.queue.len() + self.starved.len() + 1;
         Summary {
@@ -563,6 +613,6 @@ impl Core {
     }
 }
 
-fn set_position(tasks: &mut Slab<Task>, index: u32, position: Position) {
-    tasks[index as usize].state = State::Queued(position);
+fn set_position(stands: &mut [Stand], index: u32, position: Position) {
+    stands[index as usize].state = State::Queued(position);
 }

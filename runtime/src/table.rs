@@ -2,6 +2,7 @@
 //!
 //! - Slot 0 is main's for as long as the table has anyone. A slot is reused; the [`TaskletId`] in it tells for whom.
 //! - A tasklet is in the run queue exactly when its state says `Queued`, with its position there.
+//! - What a switch touches of a tasklet is its [`Stand`], 32 bytes apart from the rest.
 
 use std::{collections::BTreeMap, panic::Location, rc::Rc, sync::Arc};
 
@@ -30,13 +31,20 @@ pub(crate) struct Key {
     pub(crate) id: TaskletId,
 }
 
+/// Where a tasklet stands: all that a switch reads and writes.
+#[derive(Debug)]
+pub(crate) struct Stand {
+    /// Where it goes on at its turn. The loop has it while the tasklet runs; main and what never started have none.
+    pub(crate) context: Option<Context>,
+    pub(crate) state: State,
+    /// What its calls have to mind.
+    pub(crate) flags: Flags,
+}
+
 /// A tasklet.
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) id: TaskletId,
-    pub(crate) state: State,
-    /// Where it goes on at its turn. The loop has it while the tasklet runs; main and what never started have none.
-    pub(crate) context: Option<Context>,
     /// What it does when it starts.
     pub(crate) job: Option<Rc<dyn Job>>,
     /// How its last wait ended; taken by the wait when it goes on.
@@ -48,8 +56,6 @@ pub(crate) struct Task {
     pub(crate) outside: bool,
     pub(crate) created: &'static Location<'static>,
     pub(crate) name: Option<Arc<str>>,
-    /// What its calls have to mind.
-    pub(crate) flags: Flags,
     /// The deadline of its wait.
     pub(crate) timer: Option<TimerKey>,
     /// Where the `no_switch` guard was made that is in force, and how many are.
@@ -174,15 +180,20 @@ impl Task {
 }
 
 /// Everyone in `tasks` that waits, at time `now`, by number. `holders` tells who holds which lock.
-pub(crate) fn report(tasks: &Slab<Task>, holders: &BTreeMap<u32, Key>, now: u64) -> Report {
+pub(crate) fn report(
+    tasks: &Slab<Task>,
+    stands: &[Stand],
+    holders: &BTreeMap<u32, Key>,
+    now: u64,
+) -> Report {
     let who = |key: &Key| match tasks.get(key.index as usize) {
         Some(task) if task.id == key.id => task.who(),
         _ => Who { id: key.id, name: None },
     };
     let mut waiters: Vec<Waiter> = tasks
         .iter()
-        .filter_map(|(_, task)| {
-            let waiting = match task.state {
+        .filter_map(|(index, task)| {
+            let waiting = match stands[index].state {
                 State::Parked(_) => task.waiting,
                 State::Paused => Waiting::Insert,
                 State::Queued(_) | State::Running | State::Starved => return None,

@@ -29,11 +29,11 @@ impl Scheduler {
 
     pub(crate) fn status(&self, key: Key) -> Status {
         let core = self.core.borrow();
-        let Some(task) = core.find(key) else {
+        let Some(state) = core.state(key) else {
             // Main is there before the table is.
             return if key.id == TaskletId::MAIN { Status::Current } else { Status::Dead };
         };
-        match task.state {
+        match state {
             State::Queued(_) | State::Starved => Status::Scheduled,
             State::Running => Status::Current,
             State::Parked(_) => Status::Blocked,
@@ -70,7 +70,8 @@ impl Scheduler {
     /// Whether blocking calls of `key`'s tasklet fail. False when it has ended.
     pub(crate) fn block_trap(&self, key: Key) -> bool {
         let core = self.core.borrow();
-        core.find(key).is_some_and(|task| task.flags.any(Flags::BLOCK_TRAP))
+        let flags = core.stands.get(key.index as usize).map_or(Flags::NONE, |stand| stand.flags);
+        core.find(key).is_some() && flags.any(Flags::BLOCK_TRAP)
     }
 
     /// False when the tasklet has ended.
@@ -120,13 +121,13 @@ impl Scheduler {
         let change = |flags: Flags| if begin { flags.with(seen) } else { flags.without(seen) };
         core.seen = change(core.seen);
         let current = core.current as usize;
-        for (index, task) in &mut core.tasks {
+        for (index, stand) in core.stands.iter_mut().enumerate() {
             // A callback that sets another is not seen by it.
             if !(self.unseen.get() && index == current) {
-                task.flags = change(task.flags);
+                stand.flags = change(stand.flags);
             }
         }
-        self.flags.set(core.tasks[current].flags);
+        self.flags.set(core.stands[current].flags);
     }
 
     /// Lets the tasklet that runs go unseen, while a callback runs on it.
@@ -152,8 +153,8 @@ impl Scheduler {
         if core.find(key).is_none() {
             return false;
         }
-        let flags = change(core.tasks[key.index as usize].flags);
-        core.tasks[key.index as usize].flags = flags;
+        let flags = change(core.stands[key.index as usize].flags);
+        core.stands[key.index as usize].flags = flags;
         if key.index == core.current {
             self.flags.set(flags);
         }
@@ -176,7 +177,7 @@ impl Scheduler {
         self.check_switch().map_err(|refused| TaskletError::Refused(who(), refused))?;
         {
             let mut core = self.core.borrow_mut();
-            match core.tasks[key.index as usize].state {
+            match core.stands[key.index as usize].state {
                 State::Queued(position) => {
                     core.make_way(caller, Core::enqueue_current);
                     core.rotate_to(position);

@@ -140,14 +140,13 @@ impl Scheduler {
         if let Some(&runner) = core.runners.last() {
             return core.enqueue(runner);
         }
-        if !matches!(core.tasks[MAIN as usize].state, State::Parked(_)) {
+        if !matches!(core.stands[MAIN as usize].state, State::Parked(_)) {
             return core.enqueue(MAIN);
         }
-        let wake = Wake::Deadlock(table::report(&core.tasks, &core.holders, core.now));
+        let wake =
+            Wake::Deadlock(table::report(&core.tasks, &core.stands, &core.holders, core.now));
         let last = match core.last {
-            Last::Paused(key) if core.find(key).is_some_and(|task| task.state == State::Paused) => {
-                key.index
-            }
+            Last::Paused(key) if core.state(key) == Some(State::Paused) => key.index,
             Last::Parked(ticket) if core.is_parked(ticket) => ticket.index,
             Last::Paused(_) | Last::Parked(_) | Last::Ended => MAIN,
         };
@@ -163,7 +162,7 @@ impl Scheduler {
         let Err(error) = core.stacks.check(class) else {
             return core.enqueue(index);
         };
-        let task = core.tasks.remove(index as usize);
+        let task = core.remove(index);
         core.totals.no_stack += 1;
         core.last = Last::Ended;
         let job = task.job.expect("only what never started lacks a stack");

@@ -23,7 +23,7 @@ impl Scheduler {
         // Whoever gets it runs before anyone else can panic, unless it is the panic of an observer or a killer.
         let unread = core.raised.replace((target, payload));
         core.totals.unread_panics += usize::from(unread.is_some());
-        match core.tasks[target as usize].state {
+        match core.stands[target as usize].state {
             State::Queued(position) => core.rotate_to(position),
             State::Parked(sequence) => {
                 core.unpark(Ticket { index: target, sequence }, Wake::Unparked);

@@ -17,7 +17,7 @@ impl Scheduler {
     #[inline(always)]
     pub(crate) fn schedule(&self) {
         if self.goes_to_the_tail() {
-            self.leave();
+            self.leave_to_chosen();
         }
     }
 
@@ -42,6 +42,9 @@ impl Scheduler {
             panic!("schedule: {}", self.no_switch_guard());
         }
         core.enqueue_current();
+        if self.switch.is_inside() {
+            self.choose_with(&mut core);
+        }
         true
     }
 
@@ -182,6 +185,15 @@ impl Scheduler {
     /// Makes way. The caller has already put itself where it wants to be found.
     #[inline(always)]
     pub(crate) fn leave(&self) {
+        if self.switch.is_inside() {
+            self.choose();
+        }
+        self.leave_to_chosen();
+    }
+
+    /// Makes way for the one that was chosen.
+    #[inline(always)]
+    fn leave_to_chosen(&self) {
         if !self.switch.leave() {
             self.leave_main();
         }
