@@ -18,7 +18,12 @@
 //! ```
 #![allow(unsafe_code)]
 
-use std::{cell::Cell, mem, num::NonZeroUsize, ptr::NonNull};
+use std::{
+    cell::Cell,
+    mem,
+    num::NonZeroUsize,
+    ptr::{self, NonNull},
+};
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
@@ -83,10 +88,12 @@ impl Context {
     #[inline]
     pub(crate) fn finish(self) -> Stack {
         // SAFETY: `new` wrote the record, and consuming `self` makes this the last access to it.
-        let record = unsafe { self.record.read() };
-        // Its destructor would unwind, by a panic that cannot be caught, what is still suspended.
+        let record = unsafe { self.record.as_ref() };
+        // What is still suspended would be lost.
         assert!(record.coroutine.done(), "a context has finished when its stack is taken back");
-        record.stack
+        // SAFETY: nothing reads it again. The coroutine, which has finished, owns nothing and is left where it is: to read
+        // it would wait for the stores that the switch has just made.
+        unsafe { ptr::read(&raw const record.stack) }
     }
 
     /// Starts to load what the next [`enter`](Self::enter) is going to touch.

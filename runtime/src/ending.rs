@@ -131,11 +131,11 @@ impl Scheduler {
         match when {
             When::Later => {
                 let ticket = Ticket { index: key.index, sequence };
-                self.core.borrow_mut().interrupt(ticket, Wake::Thrown(error));
+                self.core.borrow_mut().interrupt(ticket, Wake::Thrown(Box::new(error)));
             }
             When::Now => {
                 self.check_switch().map_err(|refused| TaskletError::Refused(who(), refused))?;
-                self.run_next(key, Wake::Thrown(error));
+                self.run_next(key, Wake::Thrown(Box::new(error)));
                 self.leave();
             }
         }
@@ -187,11 +187,9 @@ impl Scheduler {
             Some((_, why)) => why,
             None => return Refused::Unwinding,
         };
-        core.tasks[current].refusals += 1;
-        if core.tasks[current].refusals.is_multiple_of(PATIENCE)
-            && !unwinds
-            && !flags.any(Flags::NO_SWITCH)
-        {
+        let refusals = &mut core.tasks[current].rare().refusals;
+        *refusals += 1;
+        if refusals.is_multiple_of(PATIENCE) && !unwinds && !flags.any(Flags::NO_SWITCH) {
             core.enqueue_current();
             drop(core);
             self.leave();

@@ -10,17 +10,17 @@
 
 use slab::Slab;
 
-use crate::{error::Refused, timer::TimerKey};
+use crate::{error::Refused, timer::TimerKey, wake::Slot};
 
 /// Where a frame is, and its number, which never repeats on its thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct FrameKey {
-    pub(crate) place: u32,
+    pub(crate) place: Slot,
     pub(crate) number: u64,
 }
 
 /// The innermost frame of a tasklet, which leads to all others of it.
-pub(crate) type Innermost = Option<u32>;
+pub(crate) type Innermost = Option<Slot>;
 
 /// The frames of all tasklets of a thread.
 #[derive(Debug)]
@@ -94,13 +94,13 @@ impl Frames {
     }
 
     fn add(&mut self, outer: Innermost, number: u64, kind: Kind) -> FrameKey {
-        FrameKey { place: self.frames.insert(Frame { outer, number, kind }) as u32, number }
+        FrameKey { place: Slot::new(self.frames.insert(Frame { outer, number, kind })), number }
     }
 
     /// Ends the innermost frame of a tasklet.
     pub(crate) fn end(&mut self, innermost: Innermost, key: FrameKey) -> Ended {
         assert!(innermost == Some(key.place), "frames end in the order in which they nest");
-        let Frame { outer, kind, .. } = self.frames.remove(key.place as usize);
+        let Frame { outer, kind, .. } = self.frames.remove(key.place.index());
         match kind {
             Kind::Limit { timer, .. } => Ended { outer, timer, was_shield: false, raise: false },
             Kind::Shield { raise } => Ended { outer, timer: None, was_shield: true, raise },
@@ -112,7 +112,7 @@ impl Frames {
         let (mut next, mut shield) = (innermost, None);
         let place = loop {
             let Some(place) = next else { return Strike::Stale };
-            let frame = &self.frames[place as usize];
+            let frame = &self.frames[place.index()];
             if frame.number == number {
                 break place;
             }
@@ -122,7 +122,7 @@ impl Frames {
             next = frame.outer;
         };
         let Frame { outer, kind: Kind::Limit { struck, timer, .. }, .. } =
-            &mut self.frames[place as usize]
+            &mut self.frames[place.index()]
         else {
             return Strike::Stale;
         };
@@ -132,7 +132,7 @@ impl Frames {
         if again || self.struck(outer).is_some() {
             return Strike::Kept;
         }
-        match shield.map(|place| &mut self.frames[place as usize].kind) {
+        match shield.map(|place| &mut self.frames[place.index()].kind) {
             Some(Kind::Shield { raise }) => *raise = true,
             _ => return Strike::Raise,
         }
@@ -143,14 +143,14 @@ impl Frames {
     pub(crate) fn keep_kill(&mut self, innermost: Innermost) -> bool {
         let (mut next, mut shield) = (innermost, None);
         while let Some(place) = next {
-            let frame = &self.frames[place as usize];
+            let frame = &self.frames[place.index()];
             if let Kind::Shield { .. } = frame.kind {
                 shield = Some(place);
             }
             next = frame.outer;
         }
         let Some(place) = shield else { return false };
-        self.frames[place as usize].kind = Kind::Shield { raise: true };
+        self.frames[place.index()].kind = Kind::Shield { raise: true };
         true
     }
 
@@ -177,7 +177,7 @@ impl Frames {
 
     /// The frames inside the innermost shield, from the inside out.
     fn unshielded(&self, innermost: Innermost) -> impl Iterator<Item = &Frame> {
-        let frame = |place: Innermost| self.frames.get(place? as usize);
+        let frame = |place: Innermost| self.frames.get(place?.index());
         let limit =
             move |place| frame(place).filter(|frame| matches!(frame.kind, Kind::Limit { .. }));
         std::iter::successors(limit(innermost), move |inner| limit(inner.outer))

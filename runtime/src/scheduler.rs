@@ -28,13 +28,12 @@ use crate::{
     context::Switch,
     driver::{Driver, Idle},
     error::Refused,
-    locals::Locals,
     mailbox::{Heir, Mailbox},
     stack::SizeClass,
     state::{Core, Turn},
-    table::{Flags, Job, Key, MAIN, Stand, State, Task, Wake},
+    table::{Flags, Job, Key, MAIN, Stand, State},
     thread_end,
-    wake::{TaskletId, Ticket, Waiting},
+    wake::{TaskletId, Ticket},
 };
 
 /// A panic on its way to someone.
@@ -141,7 +140,8 @@ impl Scheduler {
     #[cold]
     fn no_switch_guard(&self) -> Refused {
         let core = self.core.borrow();
-        let guard = core.tasks[core.current as usize].no_switch;
+        let rare = core.tasks[core.current as usize].rare.as_ref();
+        let guard = rare.and_then(|rare| rare.no_switch);
         Refused::NoSwitch(guard.expect("the flag is up while a guard is in force").0)
     }
 
@@ -207,26 +207,13 @@ impl Scheduler {
         core.next_id += 1;
         let (since, flags) = (core.now, core.seen);
         let stand = Stand { context: None, state: State::Paused, flags };
-        let index = core.insert(
-            stand,
-            Task {
-                id,
-                job: Some(job),
-                wake: Wake::Unparked,
-                waiting: Waiting::Insert,
-                outside: false,
-                timer: None,
-                no_switch: None,
-                refusals: 0,
-                frame: None,
-                member: None,
-                locals: Locals::default(),
-                since,
-                created,
-                name,
-                class,
-            },
-        );
+        let index = core.insert(stand);
+        let task = &mut core.tasks[index as usize];
+        (task.id, task.job, task.since) = (id, Some(job), since);
+        (task.created, task.class) = (created, class);
+        if name.is_some() {
+            task.rare().name = name;
+        }
         let key = Key { index, id };
         if let Some(scope) = scope {
             let member = core.scopes.join(scope, key);

@@ -11,14 +11,14 @@ use crate::{
     frame::FrameKey,
     scheduler::Payload,
     table::{Job, Key},
-    wake::Ticket,
+    wake::{Slot, Ticket},
 };
 
 /// Where a tasklet stands in its scope's list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Member {
     pub(crate) scope: u32,
-    place: u32,
+    place: Slot,
 }
 
 /// The scopes of a thread that have not returned.
@@ -73,13 +73,13 @@ impl Scopes {
 
     /// Adds a tasklet that is about to have `key`.
     pub(crate) fn join(&mut self, scope: u32, key: Key) -> Member {
-        Member { scope, place: self.scopes[scope as usize].children.insert(key) as u32 }
+        Member { scope, place: Slot::new(self.scopes[scope as usize].children.insert(key)) }
     }
 
     /// Takes one that has ended off its list. Says whom to wake, when it was the last.
     pub(crate) fn leave(&mut self, member: Member) -> Option<Ticket> {
         let scope = &mut self.scopes[member.scope as usize];
-        scope.children.remove(member.place as usize);
+        scope.children.remove(member.place.index());
         if scope.children.is_empty() { scope.waiter.take() } else { None }
     }
 

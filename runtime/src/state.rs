@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    panic::Location,
     rc::Rc,
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
@@ -17,11 +16,10 @@ use slab::Slab;
 use crate::{
     context::{self, Context},
     frame::{Frames, Strike},
-    locals::Locals,
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     scopes::{Member, Scopes},
-    stack::{SizeClass, StackPool},
+    stack::StackPool,
     table::{Flags, Job, Key, MAIN, Stand, State, Task, Wake},
     timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
@@ -186,33 +184,15 @@ impl Core {
         static THREADS: AtomicU64 = AtomicU64::new(0);
         self.next_sequence = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
         let stand = Stand { context: None, state: State::Running, flags: self.seen };
-        let index = self.insert(
-            stand,
-            Task {
-                id: TaskletId::MAIN,
-                job: None,
-                wake: Wake::Unparked,
-                waiting: Waiting::Insert,
-                outside: false,
-                timer: None,
-                no_switch: None,
-                refusals: 0,
-                frame: None,
-                member: None,
-                locals: Locals::default(),
-                since: 0,
-                created: Location::caller(),
-                name: Some("main".into()),
-                class: SizeClass::DEFAULT,
-            },
-        );
+        let index = self.insert(stand);
+        self.tasks[index as usize].rare().name = Some("main".into());
         debug_assert_eq!(index, MAIN);
     }
 
-    /// Gives a tasklet its slot.
+    /// Gives a tasklet a slot.
     #[inline]
-    pub(crate) fn insert(&mut self, stand: Stand, task: Task) -> u32 {
-        let index = self.tasks.insert(task);
+    pub(crate) fn insert(&mut self, stand: Stand) -> u32 {
+        let index = self.tasks.insert(Task::NEW);
         match self.stands.get_mut(index) {
             Some(place) => *place = stand,
             None => self.stands.push(stand),

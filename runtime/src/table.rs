@@ -55,13 +55,8 @@ pub(crate) struct Task {
     /// Whether something outside can end its wait.
     pub(crate) outside: bool,
     pub(crate) created: &'static Location<'static>,
-    pub(crate) name: Option<Arc<str>>,
     /// The deadline of its wait.
     pub(crate) timer: Option<TimerKey>,
-    /// Where the `no_switch` guard was made that is in force, and how many are.
-    pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
-    /// How many calls were refused to it since it was killed.
-    pub(crate) refusals: u32,
     /// The innermost call of it that can be ended early, or that puts an ending off.
     pub(crate) frame: Innermost,
     /// Its place in the scope that it must not outlive.
@@ -70,6 +65,18 @@ pub(crate) struct Task {
     pub(crate) locals: Locals,
     /// The size of stack it gets when it starts.
     pub(crate) class: SizeClass,
+    /// What most have none of. Apart, for a task is moved into the table and out of it: under 128 bytes that is cheap.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+/// What only few tasklets have.
+#[derive(Default, Debug)]
+pub(crate) struct Rare {
+    pub(crate) name: Option<Arc<str>>,
+    /// Where the `no_switch` guard was made that is in force, and how many are.
+    pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
+    /// How many calls were refused to it since it was killed.
+    pub(crate) refusals: u32,
 }
 
 /// What the calls of a tasklet have to mind, as bits. The scheduler keeps a copy of those of the one that runs.
@@ -168,14 +175,42 @@ pub(crate) enum Wake {
     /// Its deadline passed.
     Deadline,
     /// Nothing could have ended it.
-    Deadlock(Report),
+    Deadlock(Box<Report>),
     /// Another tasklet threw this into it.
-    Thrown(Thrown),
+    Thrown(Box<Thrown>),
 }
 
+const _: () = assert!(size_of::<Task>() <= 128);
+
 impl Task {
+    /// One that does nothing yet. A new one is copied from here and then filled in: one that is made on the stack and then
+    /// moved, in larger pieces than it was made of, costs some 5 ns more.
+    pub(crate) const NEW: Task = Task {
+        id: TaskletId::MAIN,
+        job: None,
+        wake: Wake::Unparked,
+        waiting: Waiting::Insert,
+        since: 0,
+        outside: false,
+        created: Location::caller(),
+        timer: None,
+        frame: None,
+        member: None,
+        locals: Locals::Untouched,
+        class: SizeClass::DEFAULT,
+        rare: None,
+    };
+
     pub(crate) fn who(&self) -> Who {
-        Who { id: self.id, name: self.name.clone() }
+        Who { id: self.id, name: self.name() }
+    }
+
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.rare.as_ref().and_then(|rare| rare.name.clone())
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     scheduler::{Birth, Status},
     stack::SizeClass,
     state::{Caller, Summary},
-    table::{Flags, Job, Key},
+    table::{Flags, Job, Key, Task},
     task_local,
     wake::{TaskletId, Ticket, Waiting},
 };
@@ -513,7 +513,7 @@ impl Handle {
         if key.id == TaskletId::MAIN {
             return main_tasklet();
         }
-        let name = with(|scheduler| scheduler.core.borrow().find(key).and_then(|t| t.name.clone()));
+        let name = with(|scheduler| scheduler.core.borrow().find(key).and_then(Task::name));
         Handle { key, name, on_its_thread: PhantomData }
     }
 

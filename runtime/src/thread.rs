@@ -156,7 +156,7 @@ fn others() -> Vec<Handle> {
         let others =
             core.tasks.iter().filter(|(index, _)| ![MAIN, core.current].contains(&(*index as u32)));
         let key = |index, task: &Task| Key { index: index as u32, id: task.id };
-        others.map(|(index, task)| Handle::new(key(index, task), task.name.clone())).collect()
+        others.map(|(index, task)| Handle::new(key(index, task), task.name())).collect()
     });
     handles.sort_unstable_by_key(Handle::id);
     handles

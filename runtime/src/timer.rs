@@ -15,7 +15,7 @@
 
 use slab::Slab;
 
-use crate::wake::Ticket;
+use crate::wake::{Slot, Ticket};
 
 const TICK_BITS: u32 = 16;
 const LEVEL_BITS: u32 = 6;
@@ -27,7 +27,7 @@ const LOOK: usize = 32;
 
 /// Names a deadline until it fires or is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct TimerKey(usize);
+pub(crate) struct TimerKey(Slot);
 
 /// A deadline that has passed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,13 +76,13 @@ impl TimerQueue {
         let key =
             self.entries.insert(Entry { deadline, ticket, slot: 0, before: None, after: None });
         self.link(key as u32);
-        TimerKey(key)
+        TimerKey(Slot::new(key))
     }
 
     /// Takes a deadline out that has not fired.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        self.unlink(key.0 as u32);
-        self.entries.remove(key.0);
+        self.unlink(key.0.index() as u32);
+        self.entries.remove(key.0.index());
     }
 
     /// When to look again: never later than the first deadline, and for fewer than `LOOK` in a slot exactly then.

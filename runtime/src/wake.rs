@@ -4,7 +4,7 @@
 //!   was left behind in a timer, a channel or a socket is recognised as stale, whoever uses the table slot by then.
 //! - The first wake of a wait wins; later ones find no wait with their number and change nothing.
 
-use std::{fmt, panic::Location};
+use std::{fmt, num::NonZeroU32, panic::Location};
 
 /// The number of a tasklet: never used twice on its thread. Main is number 0.
 ///
@@ -42,6 +42,21 @@ impl fmt::Display for TaskletId {
 impl fmt::Debug for TaskletId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TaskletId(#{})", self.0)
+    }
+}
+
+/// An index into a slab, such that an option of it is no larger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot(NonZeroU32);
+
+impl Slot {
+    pub(crate) fn new(index: usize) -> Slot {
+        let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
+        Slot(number.expect("fewer than four thousand million of them fit into memory"))
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 

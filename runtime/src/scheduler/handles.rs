@@ -7,7 +7,7 @@ use crate::{
     error::TaskletError,
     report::Who,
     state::{Caller, Core},
-    table::{Flags, Key, State},
+    table::{Flags, Key, State, Task},
     wake::TaskletId,
 };
 
@@ -18,7 +18,7 @@ impl Scheduler {
             self.settle_in(&mut core);
         }
         let task = core.tasks.get(core.current as usize);
-        (core.current_key(), task.and_then(|task| task.name.clone()))
+        (core.current_key(), task.and_then(Task::name))
     }
 
     pub(crate) fn run_count(&self) -> usize {
@@ -88,7 +88,8 @@ impl Scheduler {
         let (key, _) = self.current();
         let changed = self.change_flags(key, |flags| flags.with(Flags::NO_SWITCH));
         if changed {
-            let guards = &mut self.core.borrow_mut().tasks[key.index as usize].no_switch;
+            let mut core = self.core.borrow_mut();
+            let guards = &mut core.tasks[key.index as usize].rare().no_switch;
             *guards = Some(guards.map_or((place, 1), |(first, count)| (first, count + 1)));
         }
         key
@@ -100,11 +101,11 @@ impl Scheduler {
         if core.find(key).is_none() {
             return;
         }
-        let task = &mut core.tasks[key.index as usize];
-        task.no_switch =
-            task.no_switch.and_then(|(first, count)| Some((first, count.checked_sub(1)?)));
-        if task.no_switch.is_none_or(|(_, count)| count == 0) {
-            task.no_switch = None;
+        let rare = core.tasks[key.index as usize].rare();
+        rare.no_switch =
+            rare.no_switch.and_then(|(first, count)| Some((first, count.checked_sub(1)?)));
+        if rare.no_switch.is_none_or(|(_, count)| count == 0) {
+            rare.no_switch = None;
             drop(core);
             self.change_flags(key, |flags| flags.without(Flags::NO_SWITCH));
         }

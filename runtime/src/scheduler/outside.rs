@@ -143,8 +143,12 @@ impl Scheduler {
         if !matches!(core.stands[MAIN as usize].state, State::Parked(_)) {
             return core.enqueue(MAIN);
         }
-        let wake =
-            Wake::Deadlock(table::report(&core.tasks, &core.stands, &core.holders, core.now));
+        let wake = Wake::Deadlock(Box::new(table::report(
+            &core.tasks,
+            &core.stands,
+            &core.holders,
+            core.now,
+        )));
         let last = match core.last {
             Last::Paused(key) if core.state(key) == Some(State::Paused) => key.index,
             Last::Parked(ticket) if core.is_parked(ticket) => ticket.index,

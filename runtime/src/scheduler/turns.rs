@@ -116,7 +116,7 @@ impl Scheduler {
     pub(crate) fn waiter(&self, ticket: Ticket) -> Option<(Key, Option<Arc<str>>)> {
         let core = self.core.borrow();
         let task = core.tasks.get(ticket.index as usize).filter(|_| core.is_parked(ticket))?;
-        Some((Key { index: ticket.index, id: task.id }, task.name.clone()))
+        Some((Key { index: ticket.index, id: task.id }, task.name()))
     }
 
     /// Waits until `ticket` is used or `deadline`, in nanoseconds of the scheduler's clock, has passed.
@@ -138,8 +138,8 @@ impl Scheduler {
         match self.core.borrow_mut().take_wake(ticket.index) {
             Some(Wake::Unparked) => Ok(()),
             Some(Wake::Deadline) => Err(Interrupt::Deadline),
-            Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(report)),
-            Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(error)),
+            Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(*report)),
+            Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(*error)),
             None => Err(Interrupt::Refused(Refused::ThreadEnded)),
         }
     }
