@@ -76,8 +76,10 @@ pub struct Channel<T> {
 }
 
 struct Shared<T> {
-    /// For reports.
     id: ChannelId,
+    /// What its waiters wait for, made ahead: a copy of what was written long ago is cheap.
+    sends: Waiting,
+    receives: Waiting,
     state: RefCell<State<T>>,
 }
 
@@ -190,7 +192,14 @@ impl<T> Channel<T> {
             schedule_all: false,
             closing: false,
         };
-        Channel { shared: Rc::new(Shared { id, state: RefCell::new(state) }) }
+        Channel {
+            shared: Rc::new(Shared {
+                id,
+                sends: Waiting::Send(id),
+                receives: Waiting::Receive(id),
+                state: RefCell::new(state),
+            }),
+        }
     }
 
     /// Gives `value` to a receiver, waiting for one, or for room in the buffer, if need be. A waiting receiver runs next.
@@ -583,7 +592,7 @@ impl<T> Channel<T> {
         };
         let deadline = deadline();
         let seat = self.wait_with(ticket, parcel);
-        let woken = scheduler.wait(ticket, Waiting::Send(self.shared.id), deadline);
+        let woken = scheduler.wait(ticket, &self.shared.sends, deadline);
         let Some(parcel) = seat.leave().value else {
             return Ok(());
         };
@@ -604,7 +613,7 @@ impl<T> Channel<T> {
         let ticket = scheduler.begin().map_err(ReceiveError::Refused)?;
         let deadline = deadline();
         let seat = self.wait_for_parcel(ticket);
-        let woken = scheduler.wait(ticket, Waiting::Receive(self.shared.id), deadline);
+        let woken = scheduler.wait(ticket, &self.shared.receives, deadline);
         match (seat.leave().value, woken) {
             (Some(parcel), _) => parcel.open(),
             (None, Err(interrupt)) => Err(interrupt.into()),

@@ -79,7 +79,7 @@ pub fn wait(ticket: Ticket, waiting: Waiting, deadline: Option<Instant>) -> Resu
         // The ticket may be older than a panic that has begun since.
         scheduler.check_switch().map_err(Interrupt::Refused)?;
         let deadline = deadline.map(|deadline| scheduler.nanoseconds(deadline));
-        scheduler.wait(ticket, waiting, deadline)
+        scheduler.wait(ticket, &waiting, deadline)
     })
 }
 

@@ -372,7 +372,7 @@ impl Scheduler {
                 Err(refused) => return Some(Interrupt::Refused(refused)),
             };
             self.core.borrow_mut().scopes.get(scope).waiter = Some(ticket);
-            if let Err(interrupt) = self.wait(ticket, Waiting::Scope, None) {
+            if let Err(interrupt) = self.wait(ticket, &Waiting::Scope, None) {
                 return Some(interrupt);
             }
         }
@@ -407,7 +407,7 @@ impl Scheduler {
                 let ticket = self.ticket();
                 self.core.borrow_mut().scopes.get(scope).waiter = Some(ticket);
                 // Only their end counts.
-                let _ = self.wait(ticket, Waiting::Scope, None);
+                let _ = self.wait(ticket, &Waiting::Scope, None);
             });
         }
         if let Some(shield) = shield {

@@ -175,7 +175,7 @@ impl<'a, R: 'a> Select<'a, R> {
         for branch in &mut self.branches {
             branch.sit(ticket);
         }
-        let woken = scheduler.wait(ticket, Waiting::Select, deadline);
+        let woken = scheduler.wait(ticket, &Waiting::Select, deadline);
         let mut winner = None;
         for (place, branch) in self.branches.iter_mut().enumerate() {
             if branch.leave() {

@@ -294,13 +294,13 @@ impl Core {
     // Waiting.
 
     #[inline]
-    pub(crate) fn park(&mut self, ticket: Ticket, waiting: Waiting, deadline: Option<u64>) {
+    pub(crate) fn park(&mut self, ticket: Ticket, waiting: &Waiting, deadline: Option<u64>) {
         let now = self.now;
         let state = &mut self.stands[ticket.index as usize].state;
         assert!(*state == State::Running, "a ticket serves the tasklet it was made for");
         *state = State::Parked(ticket.sequence);
         let task = &mut self.tasks[ticket.index as usize];
-        (task.waiting, task.since) = (waiting, now);
+        (task.waiting, task.since) = (*waiting, now);
         task.outside =
             waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame);
         task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));

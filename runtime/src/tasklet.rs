@@ -857,7 +857,7 @@ impl<T> Slot<T> {
             with(|scheduler| {
                 let ticket = scheduler.begin().map_err(JoinError::Refused)?;
                 self.joiner.set(Some(ticket));
-                match scheduler.wait(ticket, Waiting::Join(id), None) {
+                match scheduler.wait(ticket, &Waiting::Join(id), None) {
                     Ok(()) => Ok(()),
                     Err(Interrupt::Deadlock(report)) => Err(JoinError::Deadlock(report)),
                     Err(Interrupt::Refused(refused)) => Err(JoinError::Refused(refused)),

@@ -206,7 +206,7 @@ impl<T: Send> QueueSender<T> {
                     return Err(SendError { value, reason: SendReason::Closed });
                 }
             };
-            let woken = with(|scheduler| scheduler.wait(ticket, Waiting::QueueSend, deadline));
+            let woken = with(|scheduler| scheduler.wait(ticket, &Waiting::QueueSend, deadline));
             if let Err(interrupt) = woken {
                 return Err(SendError { value, reason: interrupt.into() });
             }
@@ -342,7 +342,7 @@ impl<T: Send> QueueReceiver<T> {
                 Taken::InLine => {}
                 Taken::Empty | Taken::Closed => return Err(ReceiveError::Closed),
             }
-            with(|scheduler| scheduler.wait(ticket, Waiting::QueueReceive, deadline))?;
+            with(|scheduler| scheduler.wait(ticket, &Waiting::QueueReceive, deadline))?;
         }
     }
 }

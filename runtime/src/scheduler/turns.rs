@@ -124,7 +124,7 @@ impl Scheduler {
     pub(crate) fn wait(
         &self,
         ticket: Ticket,
-        waiting: Waiting,
+        waiting: &Waiting,
         deadline: Option<u64>,
     ) -> Result<(), Interrupt> {
         self.core.borrow_mut().park(ticket, waiting, deadline);

@@ -133,7 +133,7 @@ pub(super) fn wait<A: Awaited>(
     let ticket = scheduler.begin().map_err(Interrupt::Refused)?;
     let seat = Seat::take(awaited, scheduler, ticket, want);
     before();
-    let woken = scheduler.wait(ticket, awaited.waiting(want), deadline);
+    let woken = scheduler.wait(ticket, &awaited.waiting(want), deadline);
     seat.leave(woken)
 }
 
