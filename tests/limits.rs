@@ -4,14 +4,15 @@ use std::{
     cell::{Cell, RefCell},
     error::Error,
     io::{self, Read},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use pila::{
-    Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, current, offload,
-    park, run, schedule, schedule_remove, shield, sleep, tasklet, timeout,
+    Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, current,
+    driver::{self, VirtualClock},
+    offload, park, run, schedule, schedule_remove, scope, shield, sleep, tasklet, timeout,
 };
 
 const SOON: Duration = Duration::from_millis(5);
@@ -229,4 +230,51 @@ fn a_hundred_thousand_timeouts_leave_nothing_behind() {
     let start = Instant::now();
     assert_eq!(run().blocked, 0);
     assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+/// Leaves a tasklet that panics when main, which calls `body` then, has just been struck by a timeout of `SOON`.
+fn panic_as_main_is_struck(body: impl FnOnce()) -> Box<dyn std::any::Any + Send> {
+    driver::install(Box::new(VirtualClock::new())).unwrap();
+    tasklet(|| {
+        sleep(SOON);
+        resume_unwind(Box::new("in between"));
+    });
+    schedule();
+    catch_unwind(AssertUnwindSafe(body)).unwrap_err()
+}
+
+#[test]
+fn a_panic_that_comes_before_main_can_unwind_leaves_nothing_to_be_raised_later() {
+    let panic = panic_as_main_is_struck(|| _ = timeout(SOON, || sleep(NEVER)));
+    assert_eq!(panic.downcast_ref(), Some(&"in between"));
+    schedule();
+    sleep(SOON);
+}
+
+#[test]
+fn a_panic_that_comes_before_main_can_unwind_ends_the_scope_it_waits_in() {
+    let ended = Cell::new(false);
+    let panic = panic_as_main_is_struck(|| {
+        let body = || {
+            scope(|s| {
+                s.tasklet(|| {
+                    let _ended = OnDrop(|| ended.set(true));
+                    sleep(NEVER);
+                });
+            });
+        };
+        let _ = timeout(SOON, body);
+    });
+    assert_eq!(panic.downcast_ref(), Some(&"in between"));
+    assert!(ended.get());
+    sleep(SOON);
+}
+
+/// Calls its function when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

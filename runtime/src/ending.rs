@@ -305,7 +305,8 @@ impl Scheduler {
         self.settle_in(&mut core);
         let core = &mut *core;
         core.next_sequence += 1;
-        let raise = core.stands[core.current as usize].flags.any(Flags::RAISE);
+        // A panic may have come before it could unwind.
+        let raise = core.stands[core.current as usize].flags.any(Flags::RAISE.with(Flags::UNWIND));
         let task = &mut core.tasks[core.current as usize];
         let key = core.frames.add_shield(task.frame, core.next_sequence, raise);
         task.frame = Some(key.place);

@@ -505,7 +505,10 @@ impl Core {
         let killed = stand.flags.any(Flags::DOOMED) && !shielded;
         let flags = stand.flags.set(Flags::KILLED, killed).set(Flags::STRUCK, struck);
         // With nothing left that ends it, there is nothing left to raise.
-        stand.flags = flags.set(Flags::RAISE, flags.any(Flags::RAISE) && (killed || struck));
+        stand.flags = match killed || struck {
+            true => flags,
+            false => flags.without(Flags::RAISE.with(Flags::UNWIND)),
+        };
         stand.flags
     }
 
