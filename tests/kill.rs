@@ -9,8 +9,8 @@ use std::{
 };
 
 use pila::{
-    Channel, JoinError, current, run, schedule_remove, set_channel_callback, set_schedule_callback,
-    spawn_thread, tasklet,
+    Channel, JoinError, TaskletError, current, run, schedule, schedule_remove, scope,
+    set_channel_callback, set_schedule_callback, spawn_thread, tasklet,
 };
 
 /// Panics when it is dropped.
@@ -133,4 +133,51 @@ fn a_thread_whose_second_panic_carries_a_bomb_can_be_joined() {
     });
     let Err(JoinError::Panicked(panic)) = thread.unwrap().join() else { panic!("it panicked") };
     assert_eq!(panic.message(), "the first");
+}
+
+#[test]
+fn a_kill_that_comes_from_a_destructor_while_the_victim_panics_is_raised_when_the_panic_is_caught()
+{
+    struct KillsItself;
+    impl Drop for KillsItself {
+        fn drop(&mut self) {
+            assert!(matches!(current().kill(), Err(TaskletError::Pending(_))));
+        }
+    }
+    let went_on = Rc::new(Cell::new(false));
+    let theirs = went_on.clone();
+    let victim = tasklet(move || {
+        let panic = catch_unwind(|| {
+            let _guard = KillsItself;
+            resume_unwind(Box::new("caught"));
+        });
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"caught"));
+        schedule();
+        theirs.set(true);
+    });
+    assert!(matches!(victim.join(), Err(JoinError::Killed)));
+    assert!(!went_on.get());
+}
+
+#[test]
+fn one_that_catches_its_kill_in_a_scope_and_goes_on_is_still_alive() {
+    let (on, theirs) = (Rc::new(Cell::new(true)), Rc::new(RefCell::new(Vec::new())));
+    let (its_on, log) = (on.clone(), theirs.clone());
+    let stubborn = tasklet(move || {
+        let waits = || {
+            scope(|s| {
+                s.tasklet(schedule_remove);
+            })
+        };
+        log.borrow_mut().push(catch_unwind(AssertUnwindSafe(waits)).is_err());
+        while its_on.get() {
+            schedule();
+        }
+    });
+    schedule();
+    schedule();
+    assert!(matches!(stubborn.kill(), Err(TaskletError::StillAlive(_))));
+    assert_eq!(*theirs.borrow(), [true]);
+    on.set(false);
+    stubborn.join().unwrap();
 }

@@ -66,13 +66,13 @@ impl Scheduler {
             return Err(TaskletError::CannotUnwind(who()));
         }
         if status == Status::Current {
-            if !self.mark_killed(key, Flags::NONE) {
+            let unwinds = std::thread::panicking();
+            // What it unwinds from now may be caught before it has ended.
+            let news = if unwinds { Flags::RAISE } else { Flags::NONE };
+            if !self.mark_killed(key, news) || unwinds {
                 return Err(TaskletError::Pending(who()));
             }
-            if !std::thread::panicking() {
-                resume_unwind(Box::new(Kill));
-            }
-            return Ok(());
+            resume_unwind(Box::new(Kill));
         }
         if when == When::Now && is_unstarted {
             self.kill_unstarted(key);
@@ -102,7 +102,7 @@ impl Scheduler {
         match core.find(key) {
             None => Ok(()),
             // It sees the tasklets of its scope ended first.
-            Some(task) if task.waiting == Waiting::Scope => Err(TaskletError::Pending(who())),
+            Some(_) if core.waits_for_scope(key.index) => Err(TaskletError::Pending(who())),
             Some(_) => Err(TaskletError::StillAlive(who())),
         }
     }

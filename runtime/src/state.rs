@@ -538,7 +538,7 @@ impl Core {
         told
     }
 
-    fn waits_for_scope(&self, index: u32) -> bool {
+    pub(crate) fn waits_for_scope(&self, index: u32) -> bool {
         let is_parked = matches!(self.stands[index as usize].state, State::Parked(_));
         is_parked && self.tasks[index as usize].waiting == Waiting::Scope
     }

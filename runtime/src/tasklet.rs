@@ -266,7 +266,8 @@ impl Handle {
     /// anyone else has run. One that never started is dropped. One that has ended stays as it is.
     ///
     /// From the kill on no call of the tasklet waits: calls that would fail, those without a `Result` return at once.
-    /// Its [`join`](Tasklet::join) gives [`JoinError::Killed`]. A tasklet that kills itself does not return from here.
+    /// Its [`join`](Tasklet::join) gives [`JoinError::Killed`]. A tasklet that kills itself does not return from here, but
+    /// for one that unwinds.
     ///
     /// Stackless: `tasklet.kill()`, which lets others run first.
     ///
