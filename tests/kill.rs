@@ -181,3 +181,18 @@ fn one_that_catches_its_kill_in_a_scope_and_goes_on_is_still_alive() {
     on.set(false);
     stubborn.join().unwrap();
 }
+
+#[test]
+fn a_closure_that_is_killed_before_it_starts_may_panic_when_it_is_dropped() {
+    let bomb = Bomb;
+    let victim = tasklet(move || drop(bomb));
+    victim.kill_later().unwrap();
+    let Err(JoinError::Panicked(panic)) = victim.join() else { panic!("the bomb went off") };
+    assert_eq!(panic.message(), "the bomb");
+
+    let bomb = Bomb;
+    let victim = tasklet(move || drop(bomb));
+    let killer = catch_unwind(AssertUnwindSafe(|| victim.kill()));
+    assert_eq!(killer.unwrap_err().downcast_ref(), Some(&"the bomb"));
+    assert!(matches!(victim.join(), Err(JoinError::Killed)));
+}

@@ -28,6 +28,11 @@ struct Kill;
 /// What unwinds a tasklet to the frame of this number.
 struct Struck(u64);
 
+/// What a tasklet that was killed ends with when nothing of it has to unwind.
+pub(crate) fn kill_payload() -> Payload {
+    Box::new(Kill)
+}
+
 /// Whether `payload` is a kill and not a panic.
 pub(crate) fn is_kill(payload: &(dyn Any + Send)) -> bool {
     payload.is::<Kill>()

@@ -19,10 +19,10 @@ use std::{
 use crate::{
     context::Entrance,
     current::with,
-    ending::{When, is_kill},
+    ending::{When, is_kill, kill_payload},
     error::{Interrupt, JoinError, Panic, Refused, TaskletError, Thrown},
     report::Who,
-    scheduler::{Birth, Status},
+    scheduler::{Birth, Payload, Scheduler, Status},
     stack::SizeClass,
     state::{Caller, Summary},
     table::{Flags, Job, Key, Task},
@@ -785,6 +785,19 @@ impl<F: FnOnce() -> T, T, const SCOPED: bool> Packet<F, T, SCOPED> {
         Packet { closure: Cell::new(Some(f)), slot: Slot::new() }
     }
 
+    /// Hears what there is to hear before it starts. When it was killed, drops the closure and gives what ends it.
+    #[cold]
+    fn end_at_start(&self, scheduler: &Scheduler) -> Option<Payload> {
+        let end = match catch_unwind(AssertUnwindSafe(|| scheduler.arrive_killed())) {
+            Ok(false) => return None,
+            Ok(true) => kill_payload(),
+            Err(payload) => payload,
+        };
+        // Not while it unwinds: its destructors may panic.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(self.closure.take())));
+        dropped.err().or(Some(end))
+    }
+
     /// What names the tasklet, also when there is none, for nothing may start any more.
     fn settle(&self, created: Result<Key, (Rc<dyn Job>, Refused)>) -> Key {
         created.unwrap_or_else(|(job, refused)| {
@@ -892,13 +905,14 @@ impl<F: FnOnce() -> T, T, const SCOPED: bool> Job for Packet<F, T, SCOPED> {
     fn run(self: Rc<Self>, entrance: Entrance<'_>) {
         with(|scheduler| {
             scheduler.switch().arrive(&entrance);
-            let closure = self.closure.take().expect("a tasklet starts once");
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                if scheduler.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN)) {
-                    scheduler.arrive();
+            let has_news = scheduler.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN));
+            let result = match has_news.then(|| self.end_at_start(scheduler)).flatten() {
+                Some(payload) => Err(payload),
+                None => {
+                    let closure = self.closure.take().expect("a tasklet starts once");
+                    catch_unwind(AssertUnwindSafe(closure))
                 }
-                closure()
-            }));
+            };
             let result = task_local::drop_all(scheduler, result);
             let is_held = Rc::strong_count(&self) > 1;
             let unheld_panic = match result {

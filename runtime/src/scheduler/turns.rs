@@ -202,6 +202,17 @@ impl Scheduler {
         }
     }
 
+    /// As [`arrive`](Self::arrive), for one that starts. True when it was killed before: nothing of it has to unwind, and
+    /// its closure's destructors run as those of one that ends.
+    #[cold]
+    pub(crate) fn arrive_killed(&self) -> bool {
+        let (key, _) = self.current();
+        let killed = self.flags.get().any(Flags::UNWIND);
+        self.change_flags(key, |flags| flags.without(Flags::UNWIND));
+        self.arrive();
+        killed
+    }
+
     /// What the tasklet that has just been switched to does before it goes on.
     #[cold]
     pub(crate) fn arrive(&self) {
