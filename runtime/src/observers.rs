@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     current::with,
-    ending::is_kill,
+    ending::{is_kill, is_strike},
     scheduler::Scheduler,
     table::Flags,
     tasklet::{self, Handle},
@@ -231,8 +231,8 @@ fn call(scheduler: &Scheduler, place: Place, callback: impl FnOnce(), take_out: 
     scheduler.resume_observers();
     match result {
         Ok(()) => {}
-        // The callback killed the tasklet it runs on.
-        Err(payload) if is_kill(&*payload) => resume_unwind(payload),
+        // The callback killed the tasklet it runs on, or was the first to ask whether it may wait after a strike.
+        Err(payload) if is_kill(&*payload) || is_strike(&*payload) => resume_unwind(payload),
         Err(payload) => {
             take_out();
             scheduler.raise_now(payload);
