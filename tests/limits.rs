@@ -12,7 +12,8 @@ use std::{
 use pila::{
     Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, current,
     driver::{self, VirtualClock},
-    offload, park, run, schedule, schedule_remove, scope, shield, sleep, tasklet, timeout,
+    offload, park, run, schedule, schedule_callback, schedule_remove, scope, set_schedule_callback,
+    shield, sleep, tasklet, timeout,
 };
 
 const SOON: Duration = Duration::from_millis(5);
@@ -277,4 +278,52 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+#[test]
+fn a_callback_that_sends_does_not_stand_in_the_way_of_a_strike() {
+    let switches = Channel::with_capacity(1_000_000);
+    set_schedule_callback(Some(Rc::new(move |_, to| drop(switches.send(to.id())))));
+    // The strike finds it in the run queue, so whoever asks first is told.
+    let yields = || {
+        timeout(SOON, || {
+            loop {
+                schedule();
+            }
+        })
+    };
+    let ended = tasklet(yields);
+    let other = tasklet(yields);
+    assert!(ended.join().unwrap().is_err() && other.join().unwrap().is_err());
+    assert!(schedule_callback().is_some());
+}
+
+#[test]
+fn what_one_that_was_removed_has_been_handed_is_not_lost() {
+    let channel = Channel::new();
+    channel.set_preference(pila::Preference::Neither);
+    let (theirs, got) = (channel.clone(), Rc::new(Cell::new(0)));
+    let place = got.clone();
+    let receiver = tasklet(move || {
+        timeout(SOON, || {
+            place.set(theirs.receive().unwrap());
+            sleep(NEVER);
+        })
+    });
+    schedule();
+    channel.send(7).unwrap();
+    receiver.remove().unwrap();
+    assert!(receiver.is_paused());
+    assert!(receiver.join().unwrap().is_err());
+    assert_eq!(got.get(), 7);
+}
+
+#[test]
+fn one_that_pauses_itself_is_ended_whatever_the_call() {
+    let switches = tasklet(|| timeout(SOON, || tasklet(schedule_remove).switch()).is_err());
+    let runs = tasklet(|| {
+        tasklet(|| sleep(NEVER));
+        timeout(SOON, run).is_err()
+    });
+    assert!(switches.join().unwrap() && runs.join().unwrap());
 }

@@ -166,6 +166,13 @@ impl Scheduler {
         }
     }
 
+    /// Unwinds one that was struck while a call of its own had it paused.
+    pub(crate) fn raise_strike(&self) {
+        if self.flags.get().any(Flags::RAISE) {
+            self.unwind();
+        }
+    }
+
     /// Why the tasklet that runs may not wait. Unwinds it instead, if it does not know yet that it is being ended.
     #[cold]
     pub(crate) fn refuse(&self) -> Refused {

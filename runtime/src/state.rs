@@ -490,10 +490,16 @@ impl Core {
         // What was killed is being ended already.
         let news = if stand.flags.any(Flags::KILLED) { Flags::NONE } else { Flags::RAISE };
         stand.flags = stand.flags.with(Flags::STRUCK.with(news));
-        if news != Flags::NONE && matches!(stand.state, State::Parked(_) | State::Paused) {
-            stand.flags = stand.flags.with(Flags::UNWIND);
-            self.take_out(index, Wake::Unparked);
-            self.enqueue(index);
+        match stand.state {
+            _ if news == Flags::NONE => {}
+            State::Parked(_) => {
+                stand.flags = stand.flags.with(Flags::UNWIND);
+                self.take_out(index, Wake::Unparked);
+                self.enqueue(index);
+            }
+            // One that was taken out of the queue may have been handed something; one that left it asks when it is back.
+            State::Paused => self.enqueue(index),
+            State::Queued(_) | State::Running | State::Starved => {}
         }
     }
 

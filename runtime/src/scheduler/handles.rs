@@ -191,6 +191,9 @@ impl Scheduler {
             }
         }
         self.leave();
+        if caller == Caller::Paused {
+            self.raise_strike();
+        }
         Ok(())
     }
 }

@@ -77,6 +77,7 @@ impl Scheduler {
             }
             let _innermost = OnReturn(|| self.leave_run(me));
             self.leave();
+            self.raise_strike();
             self.raise_here();
         }
         self.core.borrow().summary(before)

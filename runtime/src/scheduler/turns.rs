@@ -66,6 +66,7 @@ impl Scheduler {
             let current = core.current;
             core.take_wake(current)
         };
+        self.raise_strike();
         if let Some(Wake::Deadlock(report)) = wake {
             panic!("the last runnable tasklet left the run queue while main is blocked: {report}");
         }
