@@ -381,6 +381,52 @@ fn a_ticket_from_before_the_end_is_refused_in_a_destructor() {
     assert_success(&again("a_ticket_from_before_the_end_is_refused_in_a_destructor"));
 }
 
+/// On a thread that has so many returns to main behind it that its end is found out by looking, with a tasklet that is
+/// suspended, calls `body` in a destructor that runs before the end is known.
+fn when_the_end_is_not_known_yet(body: impl FnOnce() + Send + 'static) {
+    on_a_thread(|_| {
+        pila::tasklet(|| {
+            loop {
+                pila::schedule();
+            }
+        });
+        for _ in 0..70_000 {
+            pila::schedule();
+        }
+        AtEnd::call(&LATE, body);
+    });
+}
+
+#[test]
+fn a_scope_in_whose_body_the_thread_turns_out_to_have_ended_returns() {
+    let name = "a_scope_in_whose_body_the_thread_turns_out_to_have_ended_returns";
+    if is_child() {
+        for waits in [true, false] {
+            let (said, hears) = mpsc::channel();
+            when_the_end_is_not_known_yet(move || {
+                let (ran, dropped) = (Cell::new(false), Rc::new(()));
+                let borrowed = (&ran, dropped.clone());
+                let value = pila::scope(|s| {
+                    let child = s.tasklet(move || borrowed.0.set(true));
+                    if waits {
+                        // Here, and not when the scope waits for its tasklets.
+                        pila::schedule();
+                        assert!(!child.is_alive());
+                        assert!(s.tasklet(|| ()).join().is_err());
+                    }
+                    pila::timeout(Duration::ZERO, || 42)
+                });
+                said.send((value, ran.get(), Rc::strong_count(&dropped))).unwrap();
+            });
+            // Its closure borrows, so it is leaked and not dropped.
+            assert_eq!(hears.recv().unwrap(), (Ok(42), false, 2));
+        }
+        return;
+    }
+    // A panic in the destructor of a thread-local ends the process.
+    assert_success(&again(name));
+}
+
 thread_local! {
     static LATER: Cell<Option<Ticket>> = const { Cell::new(None) };
 }

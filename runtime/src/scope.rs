@@ -76,10 +76,17 @@ where
         (value, with(|scheduler| scheduler.wait_for_children(number)))
     }));
     let (first, late) = with(|scheduler| {
+        if scheduler.has_ended() {
+            // What is left of the scope is leaked and never runs: it may borrow what goes now.
+            return (None, [None, None]);
+        }
         let first = scheduler.core.borrow_mut().scopes.get(number).panic.take();
         let came = scheduler.end_children(number);
         // Now no tasklet of the scope is left: what they borrow may go.
-        let second = scheduler.core.borrow_mut().scopes.end(number).panic;
+        let second = match scheduler.has_ended() {
+            true => None,
+            false => scheduler.core.borrow_mut().scopes.end(number).panic,
+        };
         scheduler.end_frame(frame);
         (first, [came, second])
     });
@@ -416,13 +423,14 @@ impl Scheduler {
         keep_first(raised)
     }
 
+    /// Also when its thread has ended: none of them runs any more.
     fn has_no_children(&self, scope: u32) -> bool {
-        self.core.borrow_mut().scopes.get(scope).children.is_empty()
+        self.has_ended() || self.core.borrow_mut().scopes.get(scope).children.is_empty()
     }
 
     /// Drops the closures that found no stack.
     fn drop_unstarted(&self, scope: u32) {
-        loop {
+        while !self.has_ended() {
             let unstarted = self.core.borrow_mut().scopes.get(scope).leftovers.pop();
             let Some((member, job)) = unstarted else { return };
             let _left = OnReturn(|| self.core.borrow_mut().leave_scope(member));
