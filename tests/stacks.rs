@@ -330,6 +330,26 @@ fn no_panic_is_lost_when_those_without_a_stack_get_one() {
 
 #[test]
 #[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn one_that_waits_for_a_stack_does_not_come_between_a_killer_and_its_victim() {
+    let name = "one_that_waits_for_a_stack_does_not_come_between_a_killer_and_its_victim";
+    in_its_own_process(name, || {
+        let victim = Builder::new().stack_size(TIB).tasklet(|| Channel::<()>::new().receive());
+        schedule();
+        let ran = Rc::new(Cell::new(0));
+        let theirs = ran.clone();
+        let starved = make_starved(2, move |_| theirs.set(theirs.get() + 1));
+        schedule();
+        let victim = victim.unwrap();
+        victim.kill().unwrap();
+        assert_eq!((victim.is_alive(), ran.get()), (false, 0));
+        schedule();
+        assert_eq!(ran.get(), 2);
+        starved.gate.close();
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
 fn a_closure_that_never_got_a_stack_may_wait_in_its_destructor() {
     struct Waits(Rc<Cell<u32>>);
     impl Drop for Waits {

@@ -98,7 +98,6 @@ impl Scheduler {
             return if refused.is_some() { Err(TaskletError::Pending(who())) } else { Ok(()) };
         }
         self.run_next(key, Wake::Unparked);
-        self.leave();
         self.has_ended_by_now(key, who)
     }
 
@@ -141,7 +140,6 @@ impl Scheduler {
             When::Now => {
                 self.check_switch().map_err(|refused| TaskletError::Refused(who(), refused))?;
                 self.run_next(key, Wake::Thrown(Box::new(error)));
-                self.leave();
             }
         }
         Ok(())
@@ -248,13 +246,23 @@ impl Scheduler {
         job.drop_closure();
     }
 
-    /// Makes `key`'s tasklet next, whatever it does, and the caller the one after it.
+    /// Runs `key`'s tasklet, whatever it does, and then the caller, with nobody in between.
     fn run_next(&self, key: Key, wake: Wake) {
         let mut core = self.core.borrow_mut();
         core.take_out(key.index, wake);
         let current = core.current;
         core.enqueue_front(current);
         core.enqueue_front(key.index);
+        core.killers += 1;
+        drop(core);
+        let _back = OnReturn(|| {
+            let mut core = self.core.borrow_mut();
+            core.killers = core.killers.saturating_sub(1);
+            if core.killers == 0 {
+                core.feed_starved();
+            }
+        });
+        self.leave();
     }
 
     /// Puts `key`'s tasklet at the tail, unless it is in the queue already.
@@ -283,7 +291,6 @@ impl Scheduler {
         }
         if self.mark_killed(key, Flags::UNWIND) && !is_doomed {
             self.run_next(key, Wake::Unparked);
-            self.leave();
         }
     }
 

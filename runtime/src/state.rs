@@ -62,6 +62,8 @@ pub(crate) struct Core {
     /// Parked tasklets, and those of them that something outside can wake.
     pub(crate) parked: usize,
     pub(crate) outside: usize,
+    /// Those that have let another run and go on right after it: for them a stack that is freed meanwhile is kept.
+    pub(crate) killers: u32,
     /// Tasklets that have a stack.
     pub(crate) started: usize,
     /// How the last one that ran made way.
@@ -166,6 +168,7 @@ impl Core {
             starved: VecDeque::new(),
             parked: 0,
             outside: 0,
+            killers: 0,
             started: 0,
             last: Last::Ended,
             raised: None,
@@ -439,14 +442,17 @@ impl Core {
         self.started -= 1;
         self.totals.finished += 1;
         self.last = Last::Ended;
-        // Nobody comes before the one that a panic is raised in.
-        if !self.starved.is_empty() && self.raised.is_none() {
+        if self.killers == 0 {
             self.feed_starved();
         }
     }
 
     /// Gives the first that waits for a stack another turn, if there is a stack. True when it did.
     pub(crate) fn feed_starved(&mut self) -> bool {
+        // Nobody comes before the one that a panic is raised in.
+        if self.raised.is_some() {
+            return false;
+        }
         let Some(&index) = self.starved.front() else {
             return false;
         };
