@@ -36,7 +36,7 @@ impl Tally {
             next: Cell::new(0),
             sent: Cell::new(0),
             failures: RefCell::default(),
-            threads: Cell::new(0),
+            threads: Cell::new(status::threads().unwrap_or(0)),
             started: now,
             ended: Cell::new(now),
         }

@@ -590,7 +590,7 @@ impl<'p> Model<'p> {
         if other == me {
             self.tasks[me].killed = true;
             if self.tasks[me].unwinding.is_some() {
-                return Some(event);
+                return Some("pending".into());
             }
             self.unwind(me, true);
             return None;
