@@ -18,6 +18,7 @@
 //! - [`park`]: the only door through which anything waits.
 //! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, [`sync`], `task_local`: what users call.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
+//! - `signal`, `herald`, `signals`: signals of the system, and who hears them.
 
 mod wake;
 
@@ -67,6 +68,10 @@ mod thread_queue;
 
 mod offload;
 
+mod herald;
+mod signal;
+mod signals;
+
 pub use channel::{Channel, Iter, Preference};
 pub use error::{
     Elapsed, JoinError, Killed, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError,
@@ -82,6 +87,8 @@ pub use offload::{OffloadPool, offload, offload_pool};
 pub use report::{Report, Waiter, Who};
 pub use scope::{Scope, ScopedTasklet, scope};
 pub use select::Select;
+pub use signal::Signal;
+pub use signals::{SignalIter, Signals, signals};
 pub use state::Summary;
 pub use task_local::{AccessError, LocalKey};
 pub use tasklet::{

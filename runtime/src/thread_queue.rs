@@ -230,7 +230,7 @@ impl<T: Send> QueueReceiver<T> {
     /// assert!(receiver.receive().is_err());
     /// ```
     pub fn receive(&self) -> Result<T, ReceiveError> {
-        self.receive_until(|_| None)
+        self.receive_until(&Waiting::QueueReceive, |_| None)
     }
 
     /// As [`receive`](QueueReceiver::receive), but waits no longer than `timeout`.
@@ -245,7 +245,7 @@ impl<T: Send> QueueReceiver<T> {
     /// assert!(matches!(nothing, Err(pila::ReceiveError::Timeout)));
     /// ```
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
-        self.receive_until(|scheduler| Some(scheduler.deadline_in(timeout)))
+        self.receive_until(&Waiting::QueueReceive, |scheduler| Some(scheduler.deadline_in(timeout)))
     }
 
     /// Takes the oldest message if there is one. Never waits, so it works wherever the caller is: in a tasklet that was
@@ -315,15 +315,17 @@ impl<T: Send> QueueReceiver<T> {
         self.len() == 0
     }
 
+    /// Receives; reports say that the caller is `waiting`.
     #[inline]
-    fn receive_until(
+    pub(crate) fn receive_until(
         &self,
+        waiting: &Waiting,
         deadline: impl FnOnce(&Scheduler) -> Option<u64>,
     ) -> Result<T, ReceiveError> {
         park::check().map_err(ReceiveError::Refused)?;
         match self.end.shared.take(|| false) {
             Taken::Message(value) => Ok(value),
-            Taken::Empty | Taken::InLine => self.wait_and_receive(deadline),
+            Taken::Empty | Taken::InLine => self.wait_and_receive(waiting, deadline),
             Taken::Closed => Err(ReceiveError::Closed),
         }
     }
@@ -331,6 +333,7 @@ impl<T: Send> QueueReceiver<T> {
     #[cold]
     fn wait_and_receive(
         &self,
+        waiting: &Waiting,
         deadline: impl FnOnce(&Scheduler) -> Option<u64>,
     ) -> Result<T, ReceiveError> {
         let mut stay = self.end.stay();
@@ -342,7 +345,7 @@ impl<T: Send> QueueReceiver<T> {
                 Taken::InLine => {}
                 Taken::Empty | Taken::Closed => return Err(ReceiveError::Closed),
             }
-            with(|scheduler| scheduler.wait(ticket, &Waiting::QueueReceive, deadline))?;
+            with(|scheduler| scheduler.wait(ticket, waiting, deadline))?;
         }
     }
 }

@@ -136,6 +136,8 @@ pub enum Waiting {
     QueueSend,
     /// For a message in a thread queue.
     QueueReceive,
+    /// For a signal of the system.
+    Signal,
     /// For the end of another thread.
     JoinThread,
     /// For work that was handed to the pool of threads.
@@ -156,6 +158,7 @@ impl Waiting {
             | Waiting::Outside
             | Waiting::QueueSend
             | Waiting::QueueReceive
+            | Waiting::Signal
             | Waiting::JoinThread
             | Waiting::Offload => true,
             Waiting::Insert
@@ -207,6 +210,7 @@ impl fmt::Display for Waiting {
             Waiting::Outside => write!(f, "waits for another thread"),
             Waiting::QueueSend => write!(f, "waits for room in a thread queue"),
             Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
+            Waiting::Signal => write!(f, "waits for a signal of the system"),
             Waiting::JoinThread => write!(f, "waits for the end of a thread"),
             Waiting::Offload => write!(f, "waits for offloaded work"),
             Waiting::Scope => write!(f, "waits for the tasklets of its scope to end"),
