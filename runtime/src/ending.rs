@@ -128,7 +128,7 @@ impl Scheduler {
         };
         if matches!(
             self.core.borrow().tasks[key.index as usize].waiting,
-            Waiting::Sleep | Waiting::Insert | Waiting::Scope
+            Waiting::Sleep | Waiting::Insert | Waiting::Scope | Waiting::Group
         ) {
             return Err(TaskletError::CannotThrow(who()));
         }

@@ -45,6 +45,8 @@ pub enum Refused {
     NoSwitch(&'static Location<'static>),
     /// The tasklet may not be blocked: [`Handle::set_block_trap`](crate::Handle::set_block_trap).
     BlockTrap,
+    /// The [`Group`](crate::Group) is being stopped.
+    Stopping,
 }
 
 impl fmt::Display for Refused {
@@ -56,6 +58,9 @@ impl fmt::Display for Refused {
             Refused::ScopeEnds => "a tasklet of the scope panicked: its closure waits no more",
             Refused::Elapsed(elapsed) => return elapsed.fmt(f),
             Refused::BlockTrap => "this tasklet does not like to be blocked",
+            Refused::Stopping => {
+                "the group is being stopped: it begins nothing and waits for nothing any more"
+            }
             Refused::NoSwitch(place) => {
                 return write!(f, "the no_switch guard made at {place} forbids to switch");
             }

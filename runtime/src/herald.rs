@@ -6,13 +6,16 @@
 //!   before anyone ever listened: a handler, once installed, stays, and Ctrl-C must not be dead.
 //! - To one who has not received a signal yet the same is not told again, as the system does with one that is pending. So
 //!   a queue with room for one of each is never full.
+//! - Once a stop is under way and the process was asked to end before, the next such signal ends it, whatever its other
+//!   threads do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -30,6 +33,15 @@ use crate::{
     thread_queue::{QueueReceiver, QueueSender, thread_queue},
     wake::Waiting,
 };
+
+/// How long the last words of a process may take: what they are written to may be full.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How many stops are under way, on all threads.
+static STOPS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the process was asked to end, since a stop last came to its end.
+static ASKED: AtomicBool = AtomicBool::new(false);
 
 static HERALD: Mutex<Herald> = Mutex::new(Herald {
     handle: None,
@@ -167,6 +179,12 @@ fn begin() -> io::Result<Handle> {
     let handle = signals.handle();
     thread::Builder::new().name("pila-signals".into()).spawn(move || {
         for signal in signals.forever().filter_map(Signal::from_number) {
+            if signal.asks_to_end()
+                && ASKED.swap(true, Ordering::AcqRel)
+                && STOPS.load(Ordering::Acquire) > 0
+            {
+                end_process(signal);
+            }
             herald().tell(signal);
         }
     })?;
@@ -183,4 +201,37 @@ fn is_default(signal: Signal) -> bool {
         mask & (1 << (signal.number() - 1)) != 0
     };
     !has("SigIgn:") && !has("SigCgt:")
+}
+
+/// Ends the process without asking anyone: whoever should have ended it hangs.
+fn end_process(signal: Signal) -> ! {
+    // On a thread of its own, for whoever hangs may have locked stderr, or what reads it may hang as well.
+    let (said, done) = mpsc::channel();
+    let speaker = thread::Builder::new().spawn(move || {
+        eprintln!("{signal} while tasklets were being stopped: the process ends at once");
+        said.send(())
+    });
+    if speaker.is_ok() {
+        let _ = done.recv_timeout(LAST_WORDS);
+    }
+    low_level::exit(128 + signal.number())
+}
+
+/// A stop that is under way: while there is one, the second signal that asks the process to end ends it at once.
+#[derive(Debug)]
+pub(crate) struct StopUnderWay(());
+
+impl StopUnderWay {
+    pub(crate) fn begin() -> StopUnderWay {
+        STOPS.fetch_add(1, Ordering::AcqRel);
+        StopUnderWay(())
+    }
+}
+
+impl Drop for StopUnderWay {
+    fn drop(&mut self) {
+        if STOPS.fetch_sub(1, Ordering::AcqRel) == 1 {
+            ASKED.store(false, Ordering::Release);
+        }
+    }
 }

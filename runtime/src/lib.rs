@@ -19,6 +19,7 @@
 //! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, [`sync`], `task_local`: what users call.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
 //! - `signal`, `herald`, `signals`: signals of the system, and who hears them.
+//! - `group`: tasklets that are stopped together.
 
 mod wake;
 
@@ -72,11 +73,14 @@ mod herald;
 mod signal;
 mod signals;
 
+mod group;
+
 pub use channel::{Channel, Iter, Preference};
 pub use error::{
     Elapsed, JoinError, Killed, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError,
     Thrown,
 };
+pub use group::{Group, Stopped, Survivor};
 pub use limits::{shield, timeout};
 pub use no_switch::{NoSwitch, no_switch};
 pub use observers::{

@@ -67,6 +67,11 @@ impl Signal {
         self.0
     }
 
+    /// Whether whoever sends it wants the process to end.
+    pub(crate) fn asks_to_end(self) -> bool {
+        [Signal::INTERRUPT, Signal::TERMINATE, Signal::QUIT].contains(&self)
+    }
+
     /// Why no program can receive it, if that is so.
     pub(crate) fn cannot_be_received(self) -> Option<&'static str> {
         match self.0 {

@@ -66,6 +66,9 @@ pub fn signals(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals>
 /// When it is dropped, signals that nobody else listens for have their former effect again: Ctrl-C ends the process. What
 /// has come by then and was not received is dropped.
 ///
+/// While [`Group::stop`](crate::Group::stop) is under way, the second signal of `SIGINT`, `SIGTERM` and `SIGQUIT` is not
+/// received: it ends the process at once, even one whose thread hangs.
+///
 /// ```
 /// # use pila_runtime as pila;
 /// use pila::Signal;

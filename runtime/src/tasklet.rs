@@ -522,6 +522,11 @@ impl Handle {
         with(|scheduler| scheduler.status(self.key))
     }
 
+    /// Where it was created, while it lives.
+    pub(crate) fn created(&self) -> Option<&'static Location<'static>> {
+        with(|scheduler| scheduler.core.borrow().find(self.key).map(|task| task.created))
+    }
+
     pub(crate) fn who(&self) -> Who {
         Who { id: self.key.id, name: self.name.clone() }
     }
@@ -576,17 +581,43 @@ impl<T: 'static> Tasklet<T> {
     where
         F: FnOnce() -> T + 'static,
     {
+        Tasklet::create_as(f, class, name, birth, |job| job)
+    }
+
+    /// As `create`, with `wrap` around its job.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn create_as<F>(
+        f: F,
+        class: SizeClass,
+        name: Option<Arc<str>>,
+        birth: Birth,
+        wrap: impl FnOnce(Rc<dyn Job>) -> Rc<dyn Job>,
+    ) -> Tasklet<T>
+    where
+        F: FnOnce() -> T + 'static,
+    {
         // Every call on the way to the closure may copy it, onto a stack that is not large.
         if size_of::<F>() > LARGE_CLOSURE {
             let f: Box<dyn FnOnce() -> T> = Box::new(f);
-            return Tasklet::create(f, class, name, birth);
+            return Tasklet::create_as(f, class, name, birth, wrap);
         }
         let created = Location::caller();
         let packet = Rc::new(Packet::<F, T, false>::new(f));
-        let job = packet.clone();
+        let job = wrap(packet.clone());
         let key =
             with(|scheduler| scheduler.create(job, class, name.clone(), created, birth, None));
         Tasklet { handle: Handle::new(packet.settle(key), name), outcome: packet }
+    }
+
+    /// One that never is: `f` is dropped, and whoever joins it is told why.
+    pub(crate) fn refused<F>(f: F, name: Option<Arc<str>>, refused: Refused) -> Tasklet<T>
+    where
+        F: FnOnce() -> T + 'static,
+    {
+        let packet = Rc::new(Packet::<F, T, false>::new(f));
+        let key = packet.settle(Err((packet.clone(), refused)));
+        Tasklet { handle: Handle::new(key, name), outcome: packet }
     }
 
     /// A handle to keep when this is joined or dropped.

@@ -138,6 +138,8 @@ pub enum Waiting {
     QueueReceive,
     /// For a signal of the system.
     Signal,
+    /// For the tasklets of a group to end.
+    Group,
     /// For the end of another thread.
     JoinThread,
     /// For work that was handed to the pool of threads.
@@ -162,6 +164,7 @@ impl Waiting {
             | Waiting::JoinThread
             | Waiting::Offload => true,
             Waiting::Insert
+            | Waiting::Group
             | Waiting::Select
             | Waiting::Join(_)
             | Waiting::Send(_)
@@ -211,6 +214,7 @@ impl fmt::Display for Waiting {
             Waiting::QueueSend => write!(f, "waits for room in a thread queue"),
             Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
             Waiting::Signal => write!(f, "waits for a signal of the system"),
+            Waiting::Group => write!(f, "waits for the tasklets of a group to end"),
             Waiting::JoinThread => write!(f, "waits for the end of a thread"),
             Waiting::Offload => write!(f, "waits for offloaded work"),
             Waiting::Scope => write!(f, "waits for the tasklets of its scope to end"),

@@ -241,16 +241,21 @@ fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     })
 }
 
-/// The stackless example with these arguments, as `cargo test` has built it beside the tests.
-pub(crate) fn stackless<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+/// An example, as `cargo test` has built it beside the tests.
+pub(crate) fn example(name: &str) -> Command {
     let test = env::current_exe().unwrap();
-    let path = test.parent().and_then(Path::parent).unwrap().join("examples/stackless");
+    let path = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
     assert!(
         path.exists(),
         "{} is built by `cargo test` or `cargo build --examples`",
         path.display()
     );
-    let mut command = Command::new(path);
+    Command::new(path)
+}
+
+/// The stackless example with these arguments.
+pub(crate) fn stackless<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = example("stackless");
     command.args(arguments);
     command
 }
