@@ -50,6 +50,8 @@ struct Task<'p> {
     unwind: bool,
     /// It unwinds, and is going to end so.
     unwinding: Option<Outcome>,
+    /// It was killed before it started: its closure is dropped, and nothing unwinds.
+    unstarted: bool,
     trapped: bool,
 }
 
@@ -154,6 +156,7 @@ pub(crate) fn predict(program: &Program) -> Vec<String> {
         killed: false,
         unwind: false,
         unwinding: None,
+        unstarted: false,
         trapped: false,
     };
     let line = |&capacity| Line { capacity, preference: -1, ..Line::default() };
@@ -310,6 +313,7 @@ impl<'p> Model<'p> {
             return self.log(me, "survives");
         }
         self.tasks[me].unwinding = Some(Outcome::Killed);
+        self.tasks[me].unstarted = !was_started;
         match outer {
             None => self.last_words(me),
             Some(_) => self.end(me, Outcome::Killed),
@@ -589,7 +593,7 @@ impl<'p> Model<'p> {
         }
         if other == me {
             self.tasks[me].killed = true;
-            if self.tasks[me].unwinding.is_some() {
+            if self.tasks[me].unwinding.is_some() && !self.tasks[me].unstarted {
                 return Some("pending".into());
             }
             self.unwind(me, true);
