@@ -24,7 +24,7 @@ use crate::{
     current::with,
     error::{Interrupt, ReceiveError, Refused, SendError, SendReason, Thrown},
     observers,
-    scheduler::Scheduler,
+    scheduler::{Scheduler, Wait},
     table::Flags,
     tasklet::Handle,
     wait_list::{Left, Place, WaitList},
@@ -105,10 +105,32 @@ pub(crate) enum Parcel<T> {
 /// What became of an operation that may not wait.
 pub(crate) enum Attempt<T, E> {
     Done(T),
+    /// It is done when its caller has made way for whom it has chosen.
+    HandedOver(T),
     /// It would have to wait.
     Blocked(E),
     /// It can never succeed now.
     Failed(E, Refusal),
+}
+
+impl<T, E> Attempt<T, E> {
+    /// Makes way, if that is what is left to do.
+    #[inline(always)]
+    pub(crate) fn settle(self, scheduler: &Scheduler) -> Attempt<T, E> {
+        let Attempt::HandedOver(value) = self else { return self };
+        scheduler.leave_to_chosen();
+        Attempt::Done(value)
+    }
+}
+
+/// An operation up to where its caller makes way.
+// A function that has returned before the switch does not disturb the return-address predictor, so all that comes before
+// it is one call, all that comes after it another, and the switch itself is made in the caller's own frame.
+enum Begun<'a, T, R> {
+    Over(R),
+    /// It is over, but the caller has to make way.
+    HandedOver(R),
+    Waits(Seat<'a, T>, Wait),
 }
 
 /// Why an operation failed without waiting.
@@ -218,10 +240,19 @@ impl<T> Channel<T> {
     /// channel.send(42).unwrap();
     /// assert_eq!(receiver.join().unwrap(), 42);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        with(|scheduler| self.send_parcel(scheduler, Parcel::Value(value), || None))
-            .map_err(SendError::from_parcel)
+        match self.begin_send(Parcel::Value(value)) {
+            Begun::Over(result) => result,
+            Begun::HandedOver(result) => {
+                with(Scheduler::leave_to_chosen);
+                result
+            }
+            Begun::Waits(seat, wait) => {
+                with(Scheduler::leave_to_chosen);
+                end_send(seat, wait).map_err(SendError::from_parcel)
+            }
+        }
     }
 
     /// As [`send`](Channel::send), but waits no longer than `timeout`.
@@ -239,7 +270,7 @@ impl<T> Channel<T> {
     /// ```
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
         with(|scheduler| {
-            let deadline = || Some(scheduler.deadline_in(timeout));
+            let deadline = Some(scheduler.deadline_in(timeout));
             self.send_parcel(scheduler, Parcel::Value(value), deadline)
         })
         .map_err(SendError::from_parcel)
@@ -257,8 +288,10 @@ impl<T> Channel<T> {
     /// assert_eq!(channel.try_send(1).unwrap_err().value, 1);
     /// ```
     pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
-        match with(|scheduler| self.offer(scheduler, Parcel::Value(value), Hurry::Never)) {
-            Attempt::Done(()) => Ok(()),
+        match with(|scheduler| {
+            self.offer(scheduler, Parcel::Value(value), Hurry::Never).settle(scheduler)
+        }) {
+            Attempt::Done(()) | Attempt::HandedOver(()) => Ok(()),
             Attempt::Blocked(parcel) => Err((parcel, SendReason::Timeout)),
             Attempt::Failed(parcel, refusal) => Err((parcel, refusal.into())),
         }
@@ -284,7 +317,7 @@ impl<T> Channel<T> {
         error: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Result<(), SendReason> {
         let parcel = Parcel::Error(Thrown::new(error.into()));
-        with(|scheduler| self.send_parcel(scheduler, parcel, || None)).map_err(|(_, reason)| reason)
+        with(|scheduler| self.send_parcel(scheduler, parcel, None)).map_err(|(_, reason)| reason)
     }
 
     /// Sends every value of `values` in turn and says how many were taken.
@@ -328,9 +361,19 @@ impl<T> Channel<T> {
     /// pila::tasklet(move || theirs.send(42));
     /// assert_eq!(channel.receive().unwrap(), 42);
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn receive(&self) -> Result<T, ReceiveError> {
-        with(|scheduler| self.receive_parcel(scheduler, || None))
+        match self.begin_receive() {
+            Begun::Over(result) => result,
+            Begun::HandedOver(result) => {
+                with(Scheduler::leave_to_chosen);
+                result
+            }
+            Begun::Waits(seat, wait) => {
+                with(Scheduler::leave_to_chosen);
+                end_receive(seat, wait)
+            }
+        }
     }
 
     /// As [`receive`](Channel::receive), but waits no longer than `timeout`.
@@ -346,7 +389,19 @@ impl<T> Channel<T> {
     /// assert!(matches!(nothing, Err(ReceiveError::Timeout)));
     /// ```
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
-        with(|scheduler| self.receive_parcel(scheduler, || Some(scheduler.deadline_in(timeout))))
+        with(|scheduler| {
+            match self.take(scheduler, Hurry::MayWait).settle(scheduler) {
+                Attempt::Done(parcel) | Attempt::HandedOver(parcel) => return parcel.open(),
+                Attempt::Blocked(()) => {}
+                Attempt::Failed((), refusal) => return Err(refusal.into()),
+            }
+            let ticket = scheduler.begin().map_err(ReceiveError::Refused)?;
+            let deadline = Some(scheduler.deadline_in(timeout));
+            let seat = self.wait_for_parcel(ticket);
+            let wait = scheduler.begin_wait(ticket, &self.shared.receives, deadline);
+            scheduler.leave_to_chosen();
+            end_receive(seat, wait)
+        })
     }
 
     /// Takes a value from the buffer or from a sender that waits. Never waits for one, and therefore works in a
@@ -363,8 +418,8 @@ impl<T> Channel<T> {
     /// assert_eq!(channel.try_receive().unwrap(), 1);
     /// ```
     pub fn try_receive(&self) -> Result<T, ReceiveError> {
-        match with(|scheduler| self.take(scheduler, Hurry::Never)) {
-            Attempt::Done(parcel) => parcel.open(),
+        match with(|scheduler| self.take(scheduler, Hurry::Never).settle(scheduler)) {
+            Attempt::Done(parcel) | Attempt::HandedOver(parcel) => parcel.open(),
             Attempt::Blocked(()) => Err(ReceiveError::Timeout),
             Attempt::Failed((), refusal) => Err(refusal.into()),
         }
@@ -574,15 +629,56 @@ impl<T> Channel<T> {
         Iter { channel: self }
     }
 
-    #[inline]
+    #[inline(never)]
+    fn begin_send(&self, parcel: Parcel<T>) -> Begun<'_, T, Result<(), SendError<T>>> {
+        with(|scheduler| {
+            let parcel = match self.offer(scheduler, parcel, Hurry::MayWait) {
+                Attempt::Done(()) => return Begun::Over(Ok(())),
+                Attempt::HandedOver(()) => return Begun::HandedOver(Ok(())),
+                Attempt::Blocked(parcel) => parcel,
+                Attempt::Failed(parcel, refusal) => {
+                    return Begun::Over(Err(SendError::from_parcel((parcel, refusal.into()))));
+                }
+            };
+            let ticket = match scheduler.begin() {
+                Ok(ticket) => ticket,
+                Err(refused) => {
+                    let reason = SendReason::Refused(refused);
+                    return Begun::Over(Err(SendError::from_parcel((parcel, reason))));
+                }
+            };
+            let seat = self.wait_with(ticket, parcel);
+            Begun::Waits(seat, scheduler.begin_wait(ticket, &self.shared.sends, None))
+        })
+    }
+
+    #[inline(never)]
+    fn begin_receive(&self) -> Begun<'_, T, Result<T, ReceiveError>> {
+        with(|scheduler| {
+            match self.take(scheduler, Hurry::MayWait) {
+                Attempt::Done(parcel) => return Begun::Over(parcel.open()),
+                Attempt::HandedOver(parcel) => return Begun::HandedOver(parcel.open()),
+                Attempt::Blocked(()) => {}
+                Attempt::Failed((), refusal) => return Begun::Over(Err(refusal.into())),
+            }
+            let ticket = match scheduler.begin() {
+                Ok(ticket) => ticket,
+                Err(refused) => return Begun::Over(Err(ReceiveError::Refused(refused))),
+            };
+            let seat = self.wait_for_parcel(ticket);
+            Begun::Waits(seat, scheduler.begin_wait(ticket, &self.shared.receives, None))
+        })
+    }
+
+    /// As [`send`](Channel::send), for what is less common.
     fn send_parcel(
         &self,
         scheduler: &Scheduler,
         parcel: Parcel<T>,
-        deadline: impl FnOnce() -> Option<u64>,
+        deadline: Option<u64>,
     ) -> Result<(), (Parcel<T>, SendReason)> {
-        let parcel = match self.offer(scheduler, parcel, Hurry::MayWait) {
-            Attempt::Done(()) => return Ok(()),
+        let parcel = match self.offer(scheduler, parcel, Hurry::MayWait).settle(scheduler) {
+            Attempt::Done(()) | Attempt::HandedOver(()) => return Ok(()),
             Attempt::Blocked(parcel) => parcel,
             Attempt::Failed(parcel, refusal) => return Err((parcel, refusal.into())),
         };
@@ -590,36 +686,10 @@ impl<T> Channel<T> {
             Ok(ticket) => ticket,
             Err(refused) => return Err((parcel, SendReason::Refused(refused))),
         };
-        let deadline = deadline();
         let seat = self.wait_with(ticket, parcel);
-        let woken = scheduler.wait(ticket, &self.shared.sends, deadline);
-        let Some(parcel) = seat.leave().value else {
-            return Ok(());
-        };
-        Err((parcel, woken.expect_err("whoever wakes a sender takes its value").into()))
-    }
-
-    #[inline]
-    fn receive_parcel(
-        &self,
-        scheduler: &Scheduler,
-        deadline: impl FnOnce() -> Option<u64>,
-    ) -> Result<T, ReceiveError> {
-        match self.take(scheduler, Hurry::MayWait) {
-            Attempt::Done(parcel) => return parcel.open(),
-            Attempt::Blocked(()) => {}
-            Attempt::Failed((), refusal) => return Err(refusal.into()),
-        }
-        let ticket = scheduler.begin().map_err(ReceiveError::Refused)?;
-        let deadline = deadline();
-        let seat = self.wait_for_parcel(ticket);
-        let woken = scheduler.wait(ticket, &self.shared.receives, deadline);
-        match (seat.leave().value, woken) {
-            (Some(parcel), _) => parcel.open(),
-            (None, Err(interrupt)) => Err(interrupt.into()),
-            // Only `close` serves a receiver with nothing.
-            (None, Ok(())) => Err(ReceiveError::Closed),
-        }
+        let wait = scheduler.begin_wait(ticket, &self.shared.sends, deadline);
+        scheduler.leave_to_chosen();
+        end_send(seat, wait)
     }
 
     /// Sends without waiting, if that is possible. May switch once it has.
@@ -651,8 +721,7 @@ impl<T> Channel<T> {
         if let Some(place) = hand_off.serve(scheduler, &mut state.receivers) {
             *state.receivers.value(place) = Some(parcel);
             drop(guard);
-            hand_off.leave(scheduler);
-            return Attempt::Done(());
+            return hand_off.prepare(scheduler, ());
         }
         if !state.closing && state.buffer.len() < state.capacity {
             state.buffer.push_back(parcel);
@@ -694,8 +763,7 @@ impl<T> Channel<T> {
             let parcel = state.buffer.pop_front().expect("one was just put in");
             drop(guard);
             // It must not be lost should the switch unwind: but then there is nobody left to have it.
-            hand_off.leave(scheduler);
-            return Attempt::Done(parcel);
+            return hand_off.prepare(scheduler, parcel);
         }
         if let Some(parcel) = state.buffer.pop_front() {
             return Attempt::Done(parcel);
@@ -760,11 +828,35 @@ impl HandOff {
         })
     }
 
-    #[inline(always)]
-    fn leave(self, scheduler: &Scheduler) {
-        if self != HandOff::Stay {
-            scheduler.leave();
+    #[inline]
+    fn prepare<T, E>(self, scheduler: &Scheduler, value: T) -> Attempt<T, E> {
+        if self == HandOff::Stay {
+            return Attempt::Done(value);
         }
+        scheduler.prepare_to_leave();
+        Attempt::HandedOver(value)
+    }
+}
+
+/// The end of a wait to send.
+#[inline(never)]
+fn end_send<T>(seat: Seat<'_, T>, wait: Wait) -> Result<(), (Parcel<T>, SendReason)> {
+    let woken = with(|scheduler| wait.end(scheduler));
+    let Some(parcel) = seat.leave().value else {
+        return Ok(());
+    };
+    Err((parcel, woken.expect_err("whoever wakes a sender takes its value").into()))
+}
+
+/// The end of a wait to receive.
+#[inline(never)]
+fn end_receive<T>(seat: Seat<'_, T>, wait: Wait) -> Result<T, ReceiveError> {
+    let woken = with(|scheduler| wait.end(scheduler));
+    match (seat.leave().value, woken) {
+        (Some(parcel), _) => parcel.open(),
+        (None, Err(interrupt)) => Err(interrupt.into()),
+        // Only `close` serves a receiver with nothing.
+        (None, Ok(())) => Err(ReceiveError::Closed),
     }
 }
 

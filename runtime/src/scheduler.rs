@@ -12,6 +12,8 @@ mod outside;
 mod run;
 mod turns;
 
+pub(crate) use turns::Wait;
+
 use std::{
     any::Any,
     cell::{Cell, RefCell},

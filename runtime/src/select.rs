@@ -241,8 +241,8 @@ enum Reception<'a, T> {
 
 impl<T, R, F: FnOnce(Result<T, ReceiveError>) -> R> Branch<R> for Receive<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
-        let result = match self.channel.take(scheduler, Hurry::MayWait) {
-            Attempt::Done(parcel) => parcel.open(),
+        let result = match self.channel.take(scheduler, Hurry::MayWait).settle(scheduler) {
+            Attempt::Done(parcel) | Attempt::HandedOver(parcel) => parcel.open(),
             Attempt::Failed((), refusal) => Err(refusal.into()),
             Attempt::Blocked(()) => return false,
         };
@@ -306,8 +306,8 @@ impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Send<'_, T, F> {
 impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Branch<R> for Send<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
         let parcel = self.parcel.take().expect("it has not been tried");
-        let result = match self.channel.offer(scheduler, parcel, Hurry::MayWait) {
-            Attempt::Done(()) => Ok(()),
+        let result = match self.channel.offer(scheduler, parcel, Hurry::MayWait).settle(scheduler) {
+            Attempt::Done(()) | Attempt::HandedOver(()) => Ok(()),
             Attempt::Failed(parcel, refusal) => {
                 self.parcel = Some(parcel);
                 Err(refusal.into())

@@ -4,13 +4,44 @@
 
 use std::{mem, sync::Arc};
 
-use super::{OnReturn, Scheduler, drop_quietly};
+use super::{Scheduler, drop_quietly};
 use crate::{
+    current,
     error::{Interrupt, Refused},
     state::Caller,
     table::{Flags, Key, Wake},
     wake::{Ticket, Waiting},
 };
+
+/// A wait under way. When it unwinds, what ended it is dropped: it may carry a value of the user's, which must not be left
+/// for the loop to drop.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    index: u32,
+}
+
+impl Wait {
+    /// How it ended.
+    #[inline]
+    pub(crate) fn end(self, scheduler: &Scheduler) -> Result<(), Interrupt> {
+        let index = self.index;
+        mem::forget(self);
+        match scheduler.core.borrow_mut().take_wake(index) {
+            Some(Wake::Unparked) => Ok(()),
+            Some(Wake::Deadline) => Err(Interrupt::Deadline),
+            Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(*report)),
+            Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(*error)),
+            None => Err(Interrupt::Refused(Refused::ThreadEnded)),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let wake = current::with(|scheduler| scheduler.core.borrow_mut().take_wake(self.index));
+        drop_quietly(wake);
+    }
+}
 
 impl Scheduler {
     /// Lets everyone else in the ring have a turn.
@@ -128,21 +159,25 @@ impl Scheduler {
         waiting: &Waiting,
         deadline: Option<u64>,
     ) -> Result<(), Interrupt> {
-        self.core.borrow_mut().park(ticket, waiting, deadline);
-        // What ends the wait may carry a value of the user's: it must not be left for the loop to drop.
-        let unwound = OnReturn(|| {
-            let wake = self.core.borrow_mut().take_wake(ticket.index);
-            drop_quietly(wake);
-        });
-        self.leave();
-        mem::forget(unwound);
-        match self.core.borrow_mut().take_wake(ticket.index) {
-            Some(Wake::Unparked) => Ok(()),
-            Some(Wake::Deadline) => Err(Interrupt::Deadline),
-            Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(*report)),
-            Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(*error)),
-            None => Err(Interrupt::Refused(Refused::ThreadEnded)),
+        let wait = self.begin_wait(ticket, waiting, deadline);
+        self.leave_to_chosen();
+        wait.end(self)
+    }
+
+    /// Begins to wait. The caller has to [`leave_to_chosen`](Self::leave_to_chosen), and then to end the wait.
+    #[inline]
+    pub(crate) fn begin_wait(
+        &self,
+        ticket: Ticket,
+        waiting: &Waiting,
+        deadline: Option<u64>,
+    ) -> Wait {
+        let mut core = self.core.borrow_mut();
+        core.park(ticket, waiting, deadline);
+        if self.switch.is_inside() {
+            self.choose_with(&mut core);
         }
+        Wait { index: ticket.index }
     }
 
     /// Wakes the wait of `ticket`: it goes to the tail. False when that wait is over.
@@ -183,18 +218,24 @@ impl Scheduler {
         true
     }
 
-    /// Makes way. The caller has already put itself where it wants to be found.
-    #[inline(always)]
-    pub(crate) fn leave(&self) {
+    /// The first half of [`leave`](Self::leave): after it, only [`leave_to_chosen`](Self::leave_to_chosen) may follow.
+    #[inline]
+    pub(crate) fn prepare_to_leave(&self) {
         if self.switch.is_inside() {
             self.choose();
         }
+    }
+
+    /// Makes way. The caller has already put itself where it wants to be found.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        self.prepare_to_leave();
         self.leave_to_chosen();
     }
 
     /// Makes way for the one that was chosen.
     #[inline(always)]
-    fn leave_to_chosen(&self) {
+    pub(crate) fn leave_to_chosen(&self) {
         if !self.switch.leave() {
             self.leave_main();
         }
