@@ -327,3 +327,15 @@ fn one_that_pauses_itself_is_ended_whatever_the_call() {
     });
     assert!(switches.join().unwrap() && runs.join().unwrap());
 }
+
+#[test]
+fn a_timeout_that_passes_together_with_the_wait_inside_of_it_ends_it_and_no_other() {
+    driver::install(Box::new(VirtualClock::new())).unwrap();
+    let both = tasklet(|| timeout(SOON, || sleep(SOON)));
+    let others = [1, 2, 3].map(|times| tasklet(move || sleep(SOON * times)));
+    assert!(both.join().unwrap().is_err());
+    for other in others {
+        other.join().unwrap();
+    }
+    assert_eq!(run().blocked, 0);
+}

@@ -79,10 +79,13 @@ impl TimerQueue {
         TimerKey(Slot::new(key))
     }
 
-    /// Takes a deadline out that has not fired.
+    /// Takes a deadline out that has not fired. One that [`expire`](Self::expire) took out just now, and whose tasklet is
+    /// woken by another that fired with it, is gone already.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        self.unlink(key.0.index() as u32);
-        self.entries.remove(key.0.index());
+        if self.entries.contains(key.0.index()) {
+            self.unlink(key.0.index() as u32);
+            self.entries.remove(key.0.index());
+        }
     }
 
     /// When to look again: never later than the first deadline, and for fewer than `LOOK` in a slot exactly then.
@@ -212,6 +215,17 @@ mod tests {
         let mut fired = Vec::new();
         timers.expire(now, &mut fired);
         fired.iter().map(|fired| fired.ticket.sequence).collect()
+    }
+
+    #[test]
+    fn what_has_fired_may_still_be_cancelled() {
+        let (mut timers, mut fired) = (TimerQueue::new(), Vec::new());
+        let [first, second] = [1, 2].map(|at| timers.insert(at << TICK_BITS, ticket(at)));
+        timers.insert(9 << TICK_BITS, ticket(9));
+        timers.expire(2 << TICK_BITS, &mut fired);
+        timers.cancel(second);
+        timers.cancel(first);
+        assert_eq!((fired.len(), timers.next_deadline()), (2, Some(9 << TICK_BITS)));
     }
 
     #[test]
