@@ -1,5 +1,6 @@
 //! A connection from its first packet to the answer.
 //!
+//! - Before it opens a socket it has the thread's poller made: one that could not be waited on would be of no use.
 //! - The socket is registered once, when the first packet is out; the same registration serves its reads
 //!   and writes.
 //! - Whether it worked is asked once, after the socket became writable or broke (`SO_ERROR`).
@@ -8,6 +9,8 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
+use crate::budget;
+use crate::poller::Poller;
 use crate::source::{Ended, Operation, Source};
 use crate::syscall;
 
@@ -16,10 +19,14 @@ pub(crate) fn connect(
     address: &SocketAddr,
     deadline: Option<Instant>,
 ) -> io::Result<Source<TcpStream>> {
-    let socket = syscall::stream_socket(address)?;
-    let connected = syscall::connect(&socket, address)?;
+    let socket = budget::obtain(deadline, || match Poller::prepare() {
+        Err(error) if budget::is_shortage(&error) => Err(error),
+        // What else stands in its way, if anything, is told to whoever has to wait.
+        _ => syscall::stream_socket(address),
+    })?;
+    // From here on whoever waits for its descriptor hears when it is closed.
     let source = Source::new(TcpStream::from(socket));
-    if connected {
+    if syscall::connect(source.io(), address)? {
         return Ok(source);
     }
     let ended = source.wait_once(Operation::Connect, deadline)?;

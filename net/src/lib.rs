@@ -28,6 +28,7 @@
 //!
 //! - A listener listens with the system's `somaxconn`, not with a backlog of 128: thousands of tasklets
 //!   connect at once.
+//! - Where the process has no descriptor left, `connect` and `accept` wait their turn instead of failing.
 //! - A call whose tasklet is killed, or whose time is up, fails with the cause as the error's source.
 //! - There is no `FromRawFd`: use `From<OwnedFd>`.
 //! - Looking up a host *name* blocks the thread, as in std. Literal addresses never do.
@@ -46,6 +47,8 @@
 //! - `readiness.rs` – one poller's knowledge of one socket, as bits, and who waits for them
 //! - `epoll.rs` – Linux's way of harvesting events, one system call a turn; `no_epoll.rs` stands in elsewhere
 //! - `poller.rs` – the thread's `Driver`: events in, tickets out
+//! - `reserve.rs` – one descriptor that a process with listeners keeps back
+//! - `budget.rs` – who gets the next descriptor when there are too few
 //! - `source.rs` – one socket with its registrations: try the call, park when it would block
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `connect.rs` – a connection from the first packet to the answer
@@ -53,6 +56,7 @@
 //!
 //! A file uses only those above it.
 
+mod budget;
 mod connect;
 #[cfg(target_os = "linux")]
 mod epoll;
@@ -61,6 +65,7 @@ mod epoll;
 mod epoll;
 mod poller;
 mod readiness;
+mod reserve;
 mod source;
 mod syscall;
 mod tcp;

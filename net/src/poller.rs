@@ -42,11 +42,20 @@ pub(crate) struct Poller {
     sockets: Mutex<Slab<Entry>>,
 }
 
+/// What a socket is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Listener,
+    Connection,
+}
+
 /// A registered socket as its poller sees it.
 #[derive(Debug)]
 struct Entry {
     /// Shared with the socket.
     registration: Arc<Registration>,
+    /// Whether it is a connection, and no listener.
+    is_connection: bool,
     /// Who waits to read or to accept.
     readers: Waiters,
     /// Who waits to write or to be connected.
@@ -60,6 +69,26 @@ impl Entry {
             Direction::Write => &mut self.writers,
         }
     }
+
+    fn is_waited_for(&self) -> bool {
+        !(self.readers.is_empty() && self.writers.is_empty())
+    }
+}
+
+/// Every poller of the process; some of them may be gone.
+static POLLERS: Mutex<Vec<Weak<Poller>>> = Mutex::new(Vec::new());
+
+/// Whether some tasklet of the process waits for its connection to be made, or to be read from or written to. It may
+/// close it when that happens.
+pub(crate) fn somebody_waits_for_a_connection() -> bool {
+    // Taken out of the list first: the last reference to a poller may go here.
+    let pollers: Vec<_> = pollers().iter().filter_map(Weak::upgrade).collect();
+    pollers.iter().any(|poller| poller.has_waiting_connection())
+}
+
+/// No code that can panic runs under this lock, so a poisoned one is still sound.
+fn pollers() -> MutexGuard<'static, Vec<Weak<Poller>>> {
+    POLLERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
@@ -70,13 +99,21 @@ thread_local! {
 }
 
 impl Poller {
-    /// Makes the calling thread's poller while there are descriptors left for it: a server must be able to wait on the
-    /// connection that took the last one.
-    pub(crate) fn prepare() {
-        if ID.get() == 0 {
-            // What stands in its way, if anything, is told to whoever has to wait.
-            Self::here().ok();
+    /// Makes the calling thread's poller while there are descriptors left for it: who takes the last one for a connection
+    /// must be able to wait on it.
+    ///
+    /// Fails as [`here`](Self::here).
+    #[inline]
+    pub(crate) fn prepare() -> io::Result<()> {
+        if !Self::is_here() {
+            Self::here()?;
         }
+        Ok(())
+    }
+
+    /// Whether the calling thread has one.
+    pub(crate) fn is_here() -> bool {
+        ID.get() != 0
     }
 
     /// The calling thread's poller, which drives its scheduler from the first call on.
@@ -96,6 +133,11 @@ impl Poller {
     fn install() -> io::Result<Arc<Self>> {
         let poller = Arc::new(Self::new()?);
         driver::install(Box::new(PollerDriver::new(&poller)))?;
+        let mut all = pollers();
+        // Threads come and go.
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&poller));
+        drop(all);
         Ok(poller)
     }
 
@@ -114,6 +156,7 @@ impl Poller {
     pub(crate) fn register(
         self: &Arc<Self>,
         socket: BorrowedFd<'_>,
+        kind: Kind,
     ) -> io::Result<Arc<Registration>> {
         let mut sockets = self.sockets();
         let vacant = sockets.vacant_entry();
@@ -130,6 +173,7 @@ impl Poller {
         }
         vacant.insert(Entry {
             registration: Arc::clone(&registration),
+            is_connection: kind == Kind::Connection,
             readers: Waiters::default(),
             writers: Waiters::default(),
         });
@@ -164,6 +208,10 @@ impl Poller {
             }
         }
         notified
+    }
+
+    fn has_waiting_connection(&self) -> bool {
+        self.sockets().iter().any(|(_, entry)| entry.is_connection && entry.is_waited_for())
     }
 
     /// From now on events come through `polling`, which cannot tell the end of a stream from data.
@@ -349,7 +397,7 @@ mod tests {
         let mut driver = driver();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"x").unwrap();
-        let registration = driver.poller.register(ours.as_fd()).unwrap();
+        let registration = driver.poller.register(ours.as_fd(), Kind::Connection).unwrap();
         assert!(!registration.readiness().is_ready(Direction::Read));
         turn(&mut driver);
         assert!(registration.readiness().is_ready(Direction::Read));
@@ -361,7 +409,7 @@ mod tests {
     fn a_notification_hides_no_event() {
         let mut driver = driver();
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let registration = driver.poller.register(ours.as_fd()).unwrap();
+        let registration = driver.poller.register(ours.as_fd(), Kind::Connection).unwrap();
         for _ in 0..3 {
             driver.poller.polling.notify().unwrap();
             theirs.write_all(b"x").unwrap();
@@ -391,11 +439,11 @@ mod tests {
         let mut driver = driver();
         let (first, mut first_peer) = UnixStream::pair().unwrap();
         let (second, _second_peer) = UnixStream::pair().unwrap();
-        let ended = driver.poller.register(first.as_fd()).unwrap();
+        let ended = driver.poller.register(first.as_fd(), Kind::Connection).unwrap();
         turn(&mut driver);
         ended.end(first.as_fd());
         ended.end(first.as_fd());
-        let registration = driver.poller.register(second.as_fd()).unwrap();
+        let registration = driver.poller.register(second.as_fd(), Kind::Connection).unwrap();
         assert_eq!(registration.key, ended.key);
         first_peer.write_all(b"x").unwrap();
         turn(&mut driver);
@@ -407,7 +455,7 @@ mod tests {
     fn falling_back_keeps_sockets_and_trusts_no_short_read() {
         let mut driver = driver();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let registration = driver.poller.register(ours.as_fd()).unwrap();
+        let registration = driver.poller.register(ours.as_fd(), Kind::Connection).unwrap();
         turn(&mut driver);
         driver.harvest = None;
         driver.poller.fall_back();

@@ -107,6 +107,10 @@ impl Waiters {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Moves everyone to `woken`. All retry their call: how much one leaves for the next is not known.
     pub(crate) fn drain(&mut self, woken: &mut Vec<Ticket>) {
         woken.extend(self.first.take());

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use pila_runtime::park::{self, Interrupt, Ticket, Waiting};
 
-use crate::poller::{Poller, Registration};
+use crate::budget;
+use crate::poller::{Kind, Poller, Registration};
 use crate::readiness::{Direction, Readiness, Ready};
 
 /// What a tasklet waits to do.
@@ -31,6 +32,14 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// What the socket is that it is done with.
+    fn kind(self) -> Kind {
+        match self {
+            Self::Accept => Kind::Listener,
+            Self::Connect | Self::Read | Self::Write => Kind::Connection,
+        }
+    }
+
     fn direction(self) -> Direction {
         match self {
             Self::Accept | Self::Read => Direction::Read,
@@ -78,7 +87,7 @@ impl Settings {
 /// A socket that parks its callers.
 #[derive(Debug)]
 pub(crate) struct Source<S: AsFd> {
-    /// The socket; `None` only while `into_inner` gives it away.
+    /// The socket; `None` only while `into_inner` gives it away, or it is being closed.
     io: Option<S>,
     /// The registration of the first thread that had to wait.
     home: OnceLock<Arc<Registration>>,
@@ -103,7 +112,7 @@ impl<S: AsFd> Source<S> {
     }
 
     pub(crate) fn io(&self) -> &S {
-        self.io.as_ref().expect("only into_inner takes it")
+        self.io.as_ref().expect("only into_inner and drop take it")
     }
 
     /// A source for `duplicate`, a second descriptor of the same socket, with the same settings.
@@ -116,7 +125,7 @@ impl<S: AsFd> Source<S> {
     /// Gives up the socket, which no poller knows any more, and whether it is to be nonblocking.
     pub(crate) fn into_inner(mut self) -> (S, bool) {
         self.end_registrations();
-        (self.io.take().expect("only into_inner takes it"), self.is_nonblocking())
+        (self.io.take().expect("only into_inner and drop take it"), self.is_nonblocking())
     }
 
     /// Makes `call`, which must never block, as often as it takes, waiting in between.
@@ -148,18 +157,18 @@ impl<S: AsFd> Source<S> {
             return call(self.io());
         }
         let direction = operation.direction();
+        let deadline = self.deadline(direction);
         let away;
         let registration = match self.home.get() {
             Some(home) if home.is_here() => home,
             _ => {
-                away = self.register()?;
+                away = self.register(operation, deadline)?;
                 &away
             }
         };
         if tried {
             registration.readiness().clear(direction);
         }
-        let deadline = self.deadline(direction);
         loop {
             if !registration.readiness().is_ready(direction)
                 && self.wait(registration, operation, deadline)? == Ended::Deadline
@@ -182,7 +191,7 @@ impl<S: AsFd> Source<S> {
         operation: Operation,
         deadline: Option<Instant>,
     ) -> io::Result<Ended> {
-        let registration = self.register()?;
+        let registration = self.register(operation, deadline)?;
         if registration.readiness().is_ready(operation.direction()) {
             return Ok(Ended::Ready);
         }
@@ -224,13 +233,22 @@ impl<S: AsFd> Source<S> {
         self.home.get().map_or(&self.early, |home| home.readiness())
     }
 
-    /// The calling thread's registration, made if need be.
-    fn register(&self) -> io::Result<Arc<Registration>> {
+    /// The calling thread's registration, made if need be. Waits for the descriptors of the thread's poller if there are
+    /// none left and it has no poller yet.
+    fn register(
+        &self,
+        operation: Operation,
+        deadline: Option<Instant>,
+    ) -> io::Result<Arc<Registration>> {
+        if !Poller::is_here() {
+            // Not under the lock, for it may wait.
+            budget::obtain(deadline, Poller::prepare)?;
+        }
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(here) = self.home.get().into_iter().chain(&*away).find(|at| at.is_here()) {
             return Ok(Arc::clone(here));
         }
-        let registration = Poller::here()?.register(self.as_fd())?;
+        let registration = Poller::here()?.register(self.as_fd(), operation.kind())?;
         if self.home.set(Arc::clone(&registration)).is_err() {
             // Threads come and go, and a listener outlives them.
             away.retain(|other| !other.is_stale());
@@ -264,7 +282,8 @@ impl<S: AsFd> Source<S> {
         self.settings().timeout(direction).store(nanoseconds, Ordering::Relaxed);
     }
 
-    fn deadline(&self, direction: Direction) -> Option<Instant> {
+    /// When a call in `direction` that begins now is out of time.
+    pub(crate) fn deadline(&self, direction: Direction) -> Option<Instant> {
         let nanoseconds = self.settings.get()?.timeout(direction).load(Ordering::Relaxed);
         match nanoseconds {
             0 => None,
@@ -280,7 +299,8 @@ impl<S: AsFd> Source<S> {
         }
     }
 
-    fn is_nonblocking(&self) -> bool {
+    /// Whether calls fail instead of waiting.
+    pub(crate) fn is_nonblocking(&self) -> bool {
         self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
     }
 }
@@ -300,6 +320,10 @@ impl<S: AsFd> AsRawFd for Source<S> {
 impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         self.end_registrations();
+        if let Some(io) = self.io.take() {
+            drop(io);
+            budget::freed();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
 
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 // Apple's systems have no such flag; there std makes its sockets so that they never raise it.
 #[cfg(not(target_vendor = "apple"))]
@@ -80,6 +80,19 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAdd
     Ok((socket, address))
 }
 
+/// Whether a connection is in the queue of `listener`. Accepting does not tell when there is no descriptor left.
+pub(crate) fn is_pending(listener: &TcpListener) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
+}
+
 /// A socket for streams to or from addresses like `address`, nonblocking and closed on exec.
 pub(crate) fn stream_socket(address: &SocketAddr) -> io::Result<Socket> {
     let domain = Domain::for_address(*address);
@@ -107,9 +120,9 @@ pub(crate) fn adopt_listener(socket: &TcpListener) {
 }
 
 /// Starts to connect; true when that is done already, and otherwise `socket` will become writable.
-pub(crate) fn connect(socket: &Socket, address: &SocketAddr) -> io::Result<bool> {
+pub(crate) fn connect(socket: &TcpStream, address: &SocketAddr) -> io::Result<bool> {
     let in_progress = rustix::io::Errno::INPROGRESS.raw_os_error();
-    match socket.connect(&(*address).into()) {
+    match SockRef::from(socket).connect(&(*address).into()) {
         Ok(()) => Ok(true),
         // A signal does not stop the connecting.
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),

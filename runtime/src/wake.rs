@@ -146,6 +146,8 @@ pub enum Waiting {
     Offload,
     /// For the tasklets of a scope to end.
     Scope,
+    /// For a descriptor, when there are none left.
+    Descriptor,
 }
 
 impl Waiting {
@@ -162,7 +164,8 @@ impl Waiting {
             | Waiting::QueueReceive
             | Waiting::Signal
             | Waiting::JoinThread
-            | Waiting::Offload => true,
+            | Waiting::Offload
+            | Waiting::Descriptor => true,
             Waiting::Insert
             | Waiting::Group
             | Waiting::Select
@@ -218,6 +221,7 @@ impl fmt::Display for Waiting {
             Waiting::JoinThread => write!(f, "waits for the end of a thread"),
             Waiting::Offload => write!(f, "waits for offloaded work"),
             Waiting::Scope => write!(f, "waits for the tasklets of its scope to end"),
+            Waiting::Descriptor => write!(f, "waits for a free descriptor"),
         }
     }
 }

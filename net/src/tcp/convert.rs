@@ -74,7 +74,7 @@ impl From<net::TcpListener> for TcpListener {
         let timeout = socket2::SockRef::from(&io).read_timeout().ok().flatten();
         let source = Source::new(io);
         source.set_timeout(Direction::Read, timeout);
-        Self { source }
+        Self::from_source(source)
     }
 }
 

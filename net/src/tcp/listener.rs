@@ -8,7 +8,10 @@ use std::iter::FusedIterator;
 use std::net::{self, SocketAddr, ToSocketAddrs};
 
 use super::{TcpStream, each_address};
+use crate::budget::{self, Purpose};
 use crate::poller::Poller;
+use crate::readiness::Direction;
+use crate::reserve::Listening;
 use crate::source::{Operation, Source};
 use crate::syscall;
 
@@ -43,6 +46,8 @@ const BACKLOG: i32 = i32::MAX;
 pub struct TcpListener {
     /// The queue of connections; std's listener inside has the options.
     pub(super) source: Source<net::TcpListener>,
+    /// Has the process keep a descriptor back for it.
+    _reserve: Listening,
 }
 
 impl TcpListener {
@@ -51,7 +56,8 @@ impl TcpListener {
     /// Connections queue up to the system's `somaxconn`, not to std's 128, until they are accepted.
     ///
     /// # Errors
-    /// When `addr` stands for no address, and otherwise with the error of the last one tried.
+    /// When `addr` stands for no address, and otherwise with the error of the last one tried. With no descriptor left it
+    /// waits as [`TcpStream::connect`] does.
     ///
     /// ```
     /// # use pila_net::TcpListener;
@@ -64,11 +70,11 @@ impl TcpListener {
     #[doc(alias = "listen")]
     pub fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
         each_address(addr, |address| {
-            let socket = syscall::stream_socket(address)?;
+            let socket = budget::obtain(None, || syscall::stream_socket(address))?;
             socket.set_reuse_address(true)?;
             socket.bind(&(*address).into())?;
             socket.listen(BACKLOG)?;
-            Ok(Self { source: Source::new(net::TcpListener::from(socket)) })
+            Ok(Self::from_source(Source::new(net::TcpListener::from(socket))))
         })
     }
 
@@ -92,7 +98,8 @@ impl TcpListener {
     /// A second handle to the same queue of connections, with a descriptor of its own.
     ///
     /// # Errors
-    /// When there is no descriptor left.
+    /// When there is no descriptor left. It does not wait for one, for its caller has one itself: those who each have one
+    /// and want two would wait for each other.
     ///
     /// ```
     /// # use pila_net::{TcpListener, TcpStream};
@@ -105,14 +112,28 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { source: self.source.share(self.source.io().try_clone()?) })
+        Ok(Self::from_source(self.source.share(self.source.io().try_clone()?)))
     }
 
     /// Takes the next connection, waiting for one if need be, and tells who it is from.
     ///
+    /// While the process has no descriptor left for it, it stays in the queue and the tasklet waits in line with those
+    /// that [connect](TcpStream::connect), for as long as it takes: no client is turned away. Every such wait is worth a
+    /// line on standard error, one a second at most:
+    ///
+    /// ```text
+    /// pila: accept on 127.0.0.1:8025: no descriptor left (RLIMIT_NOFILE 256): waiting; raise it with ulimit -n
+    /// ```
+    ///
+    /// It looks for a free descriptor when a socket of this crate is closed, and by itself after 10 ms, then ever less
+    /// often, down to once a second, for what is closed elsewhere. A process that listens keeps one descriptor in
+    /// reserve, for accepting alone: so a server keeps on serving, if only one client after the other, though files,
+    /// other sockets or its own connections to somewhere else have taken all the rest.
+    ///
     /// # Errors
-    /// Those of the system call. Running out of descriptors, or a connection that was reset while it
-    /// waited in the queue, does not end the listener: call again.
+    /// Those of the system call. A connection that was reset while it waited in the queue does not end the listener:
+    /// call again. Running out of descriptors is an error only where nothing may wait:
+    /// [`set_nonblocking`](Self::set_nonblocking).
     ///
     /// ```
     /// # use pila_net::{TcpListener, TcpStream};
@@ -125,9 +146,32 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        Poller::prepare();
-        let (stream, address) = self.source.run(Operation::Accept, syscall::accept)?;
+        // What stands in its way, if anything, is told to whoever has to wait.
+        let _ = Poller::prepare();
+        let (stream, address) = self.source.run(Operation::Accept, |io| self.take(io))?;
         Ok((TcpStream::accepted(stream), address))
+    }
+
+    /// Takes a connection off the queue, when there is a descriptor for it; `WouldBlock` if there is none in it.
+    fn take(&self, io: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
+        let nonblocking = self.source.is_nonblocking();
+        if nonblocking || !budget::has_line() {
+            match syscall::accept(io) {
+                Err(error) if budget::is_shortage(&error) && !nonblocking => {}
+                done => return done,
+            }
+        }
+        // Without a descriptor the system says so whether there is a connection or not.
+        if !syscall::is_pending(io)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let at = || io.local_addr().map_or_else(|error| error.to_string(), |at| at.to_string());
+        let deadline = self.source.deadline(Direction::Read);
+        budget::get_in_line(Purpose::Accept(&at), deadline, || syscall::accept(io))
+    }
+
+    pub(super) fn from_source(source: Source<net::TcpListener>) -> Self {
+        Self { source, _reserve: Listening::new() }
     }
 
     /// An iterator that [accepts](Self::accept) for ever.

@@ -50,8 +50,17 @@ impl TcpStream {
     ///
     /// A host name is looked up first, which blocks the thread; an address written out is not.
     ///
+    /// While the process has no descriptor left, the tasklet waits in line for one, behind those that came before it, on
+    /// whatever thread. So a program may connect more often at once than `ulimit -n` allows: the rest wait until sockets
+    /// of this crate are closed; what is closed elsewhere is noticed within a second.
+    ///
     /// # Errors
     /// When `addr` stands for no address, and otherwise with the error of the last one tried.
+    ///
+    /// With the system's "too many open files" only when waiting is hopeless: when for a second no socket of this crate
+    /// has been closed and no tasklet has waited for a connection of its own, whose news might make it close it; or when
+    /// for a minute no socket has been closed at all. Tasklets that each hold a connection and want another one would
+    /// otherwise wait for each other for ever. One is told first, then two, then four, as long as that frees nothing.
     ///
     /// ```
     /// use pila_net::{TcpListener, TcpStream};
@@ -68,7 +77,7 @@ impl TcpStream {
         each_address(addr, |address| connect::connect(address, None)).map(Self::from_source)
     }
 
-    /// Opens a connection, waiting for `timeout` at most.
+    /// Opens a connection, waiting for `timeout` at most, the time in line for a descriptor included.
     ///
     /// # Errors
     /// `TimedOut` when the time is up, `InvalidInput` when `timeout` is zero, and as [`connect`](Self::connect).
@@ -156,7 +165,8 @@ impl TcpStream {
     /// are shared.
     ///
     /// # Errors
-    /// When there is no descriptor left.
+    /// When there is no descriptor left. It does not wait for one, for its caller has one itself: those who each have one
+    /// and want two would wait for each other.
     ///
     /// ```
     /// # use pila_net::{TcpListener, TcpStream};
