@@ -282,6 +282,11 @@ fn the_time_in_line_counts() {
         let text =
             "connection timed out: no descriptor left (RLIMIT_NOFILE 40); raise it with ulimit -n";
         assert_eq!(error.to_string(), text);
+
+        let start = Instant::now();
+        let late = pila::timeout(timeout, || TcpStream::connect(address));
+        assert_eq!(late.unwrap_err().limit(), timeout);
+        assert!(start.elapsed() < 5 * timeout, "{:?}", start.elapsed());
     });
 }
 

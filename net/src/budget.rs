@@ -137,6 +137,13 @@ pub(crate) fn get_in_line<T>(
     }
 }
 
+/// Waits in line until there are descriptors enough for `sample`, for somebody who does not say when there are not.
+pub(crate) fn wait_for<T>(sample: impl FnMut() -> io::Result<T>) -> io::Result<()> {
+    drop(get_in_line(Purpose::Connection, None, sample)?);
+    freed();
+    Ok(())
+}
+
 /// A socket of pila's has been closed. To be called when its descriptor is free.
 #[inline]
 pub(crate) fn freed() {

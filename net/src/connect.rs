@@ -9,6 +9,8 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
+use socket2::Socket;
+
 use crate::budget;
 use crate::poller::Poller;
 use crate::source::{Ended, Operation, Source};
@@ -19,23 +21,38 @@ pub(crate) fn connect(
     address: &SocketAddr,
     deadline: Option<Instant>,
 ) -> io::Result<Source<TcpStream>> {
-    let socket = budget::obtain(deadline, || match Poller::prepare() {
-        Err(error) if budget::is_shortage(&error) => Err(error),
-        // What else stands in its way, if anything, is told to whoever has to wait.
-        _ => syscall::stream_socket(address),
-    })?;
-    // From here on whoever waits for its descriptor hears when it is closed.
-    let source = Source::new(TcpStream::from(socket));
-    if syscall::connect(source.io(), address)? {
+    let socket = budget::obtain(deadline, || socket(address))?;
+    let (source, connected) = begin(socket, address)?;
+    if connected {
         return Ok(source);
     }
     let ended = source.wait_once(Operation::Connect, deadline)?;
-    if let Some(error) = source.io().take_error()? {
-        return Err(error);
-    }
+    check(&source)?;
     // A busy thread may be past the deadline before it has seen that the connection stands.
     if ended == Ended::Deadline && source.io().peer_addr().is_err() {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out"));
     }
     Ok(source)
+}
+
+/// A socket to connect with, when there are descriptors for it and for whatever it takes to wait for it.
+pub(crate) fn socket(address: &SocketAddr) -> io::Result<Socket> {
+    match Poller::prepare() {
+        Err(error) if budget::is_shortage(&error) => Err(error),
+        // What else stands in its way, if anything, is told to whoever has to wait.
+        _ => syscall::stream_socket(address),
+    }
+}
+
+/// Sends the first packet; true when there is a connection already.
+pub(crate) fn begin(socket: Socket, address: &SocketAddr) -> io::Result<(Source<TcpStream>, bool)> {
+    // From here on whoever waits for its descriptor hears when it is closed.
+    let source = Source::new(TcpStream::from(socket));
+    let connected = syscall::connect(source.io(), address)?;
+    Ok((source, connected))
+}
+
+/// What came of it, once `source` is ready.
+pub(crate) fn check(source: &Source<TcpStream>) -> io::Result<()> {
+    source.io().take_error()?.map_or(Ok(()), Err)
 }

@@ -31,7 +31,8 @@
 //! - Where the process has no descriptor left, `connect` and `accept` wait their turn instead of failing.
 //! - A call whose tasklet is killed, or whose time is up, fails with the cause as the error's source.
 //! - There is no `FromRawFd`: use `From<OwnedFd>`.
-//! - Looking up a host *name* blocks the thread, as in std. Literal addresses never do.
+//! - [`ToSocketAddrs`] is a trait of its own, for the same types: looking up a host lets only the tasklet wait. What
+//!   else implements std's has to be turned into one of those types.
 //!
 //! Sockets are `Send` and `Sync`, though tasklets are not: a socket may be used on, and dropped on, any
 //! thread, and tasklets of several threads may wait on the same one.
@@ -42,6 +43,9 @@
 //! way every other system does, through the [`polling`](https://docs.rs/polling) crate, which takes
 //! more system calls. The same happens by itself where the kernel refuses `epoll_pwait2`.
 //!
+//! `PILA_RESOLVER_THREADS`, read at the first name that is looked up, says on how many threads that is done at most,
+//! instead of 16.
+//!
 //! # Layout
 //!
 //! - `readiness.rs` – one poller's knowledge of one socket, as bits, and who waits for them
@@ -50,12 +54,16 @@
 //! - `reserve.rs` – one descriptor that a process with listeners keeps back
 //! - `budget.rs` – who gets the next descriptor when there are too few
 //! - `source.rs` – one socket with its registrations: try the call, park when it would block
+//! - `lookup.rs` – queries for hosts, on threads of their own
+//! - `resolve.rs` – what stands for addresses
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `connect.rs` – a connection from the first packet to the answer
+//! - `attempts.rs` – a connection to whichever of several addresses answers first
 //! - `tcp/` – the public types
 //!
 //! A file uses only those above it.
 
+mod attempts;
 mod budget;
 mod connect;
 #[cfg(target_os = "linux")]
@@ -63,16 +71,18 @@ mod epoll;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_epoll.rs"]
 mod epoll;
+mod lookup;
 mod poller;
 mod readiness;
 mod reserve;
+mod resolve;
 mod source;
 mod syscall;
 mod tcp;
 
 pub use std::net::{
     AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
-    ToSocketAddrs,
 };
 
+pub use resolve::ToSocketAddrs;
 pub use tcp::{Incoming, TcpListener, TcpStream};

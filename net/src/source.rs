@@ -198,6 +198,37 @@ impl<S: AsFd> Source<S> {
         self.wait(&registration, operation, deadline)
     }
 
+    /// Waits until `operation` is worth trying on one of `sources`.
+    pub(crate) fn wait_for_one_of(
+        sources: &[&Self],
+        operation: Operation,
+        deadline: Option<Instant>,
+    ) -> io::Result<Ended> {
+        let registrations: Vec<_> = sources
+            .iter()
+            .map(|source| source.register(operation, deadline))
+            .collect::<io::Result<_>>()?;
+        let direction = operation.direction();
+        if registrations.iter().any(|registration| registration.readiness().is_ready(direction)) {
+            return Ok(Ended::Ready);
+        }
+        let ticket = park::begin()?;
+        let enlist = |registration| Enlisted::new(registration, direction, ticket);
+        let _enlisted: Vec<_> = registrations.iter().map(|it| enlist(it)).collect();
+        let last = sources.last().expect("there is one to wait for").as_raw_fd();
+        match park::wait(ticket, operation.waiting(last), deadline) {
+            Ok(()) => Ok(Ended::Ready),
+            Err(Interrupt::Deadline) => Ok(Ended::Deadline),
+            Err(interrupt) => Err(interrupt.into()),
+        }
+    }
+
+    /// Whether the calling thread's poller has said that `operation` is worth trying.
+    pub(crate) fn is_ready(&self, operation: Operation) -> bool {
+        let here = self.home.get().filter(|home| home.is_here());
+        here.is_some_and(|home| home.readiness().is_ready(operation.direction()))
+    }
+
     fn wait(
         &self,
         registration: &Registration,
@@ -206,8 +237,7 @@ impl<S: AsFd> Source<S> {
     ) -> io::Result<Ended> {
         let direction = operation.direction();
         let ticket = park::begin()?;
-        registration.enlist(direction, ticket);
-        let enlisted = Enlisted { registration, direction, ticket };
+        let enlisted = Enlisted::new(registration, direction, ticket);
         match park::wait(ticket, operation.waiting(self.as_raw_fd()), deadline) {
             Ok(()) => {
                 // The poller took the ticket off its list when it woke us.
@@ -332,6 +362,13 @@ struct Enlisted<'a> {
     registration: &'a Registration,
     direction: Direction,
     ticket: Ticket,
+}
+
+impl<'a> Enlisted<'a> {
+    fn new(registration: &'a Registration, direction: Direction, ticket: Ticket) -> Self {
+        registration.enlist(direction, ticket);
+        Self { registration, direction, ticket }
+    }
 }
 
 impl Drop for Enlisted<'_> {

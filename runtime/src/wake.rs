@@ -148,6 +148,8 @@ pub enum Waiting {
     Scope,
     /// For a descriptor, when there are none left.
     Descriptor,
+    /// For the addresses of a host.
+    Lookup,
 }
 
 impl Waiting {
@@ -165,7 +167,8 @@ impl Waiting {
             | Waiting::Signal
             | Waiting::JoinThread
             | Waiting::Offload
-            | Waiting::Descriptor => true,
+            | Waiting::Descriptor
+            | Waiting::Lookup => true,
             Waiting::Insert
             | Waiting::Group
             | Waiting::Select
@@ -222,6 +225,7 @@ impl fmt::Display for Waiting {
             Waiting::Offload => write!(f, "waits for offloaded work"),
             Waiting::Scope => write!(f, "waits for the tasklets of its scope to end"),
             Waiting::Descriptor => write!(f, "waits for a free descriptor"),
+            Waiting::Lookup => write!(f, "waits for the addresses of a host"),
         }
     }
 }

@@ -5,13 +5,14 @@
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
-use std::net::{self, SocketAddr, ToSocketAddrs};
+use std::net::{self, SocketAddr};
 
-use super::{TcpStream, each_address};
+use super::TcpStream;
 use crate::budget::{self, Purpose};
 use crate::poller::Poller;
 use crate::readiness::Direction;
 use crate::reserve::Listening;
+use crate::resolve::ToSocketAddrs;
 use crate::source::{Operation, Source};
 use crate::syscall;
 
@@ -261,6 +262,23 @@ impl TcpListener {
         self.source.set_nonblocking(nonblocking);
         Ok(())
     }
+}
+
+/// Tries each address that `name` stands for until one works. Fails like the last, as std does.
+fn each_address<T>(
+    name: impl ToSocketAddrs,
+    mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut failure = None;
+    for address in name.to_socket_addrs()? {
+        match attempt(&address) {
+            Ok(done) => return Ok(done),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
+    }))
 }
 
 /// The endless iterator that [`TcpListener::incoming`] makes.

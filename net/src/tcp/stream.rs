@@ -6,14 +6,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{self, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::each_address;
 use crate::readiness::Direction;
+use crate::resolve::ToSocketAddrs;
 use crate::source::{Operation, Source};
-use crate::{connect, syscall};
+use crate::{attempts, connect, syscall};
 
 /// A TCP connection, as [`std::net::TcpStream`], on which only the calling tasklet waits.
 ///
@@ -48,14 +48,16 @@ pub struct TcpStream {
 impl TcpStream {
     /// Opens a connection to the first of the addresses that takes it.
     ///
-    /// A host name is looked up first, which blocks the thread; an address written out is not.
+    /// A host name is looked up first: see [`ToSocketAddrs`]. Of several addresses the next one is tried when the last one
+    /// has failed or has not answered for 250 ms, IPv6 and IPv4 in turns; the first connection that stands is taken.
     ///
     /// While the process has no descriptor left, the tasklet waits in line for one, behind those that came before it, on
     /// whatever thread. So a program may connect more often at once than `ulimit -n` allows: the rest wait until sockets
     /// of this crate are closed; what is closed elsewhere is noticed within a second.
     ///
     /// # Errors
-    /// When `addr` stands for no address, and otherwise with the error of the last one tried.
+    /// When `addr` stands for no address. With the error of the address, or when there are several, with one that is of
+    /// the same kind as that of the last one tried and names them all.
     ///
     /// With the system's "too many open files" only when waiting is hopeless: when for a second no socket of this crate
     /// has been closed and no tasklet has waited for a connection of its own, whose news might make it close it; or when
@@ -74,7 +76,7 @@ impl TcpStream {
     /// ```
     #[doc(alias = "dial")]
     pub fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<Self> {
-        each_address(addr, |address| connect::connect(address, None)).map(Self::from_source)
+        attempts::connect_to_one_of(addr.to_socket_addrs()?).map(Self::from_source)
     }
 
     /// Opens a connection, waiting for `timeout` at most, the time in line for a descriptor included.
