@@ -4,8 +4,7 @@
 
 use std::{
     cell::Cell,
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr},
     panic,
     rc::Rc,
@@ -13,9 +12,11 @@ use std::{
 };
 
 use pila::net::{TcpListener, TcpStream};
+use possessions::Possessions;
 use rustix::net::sockopt::set_socket_linger;
-use system::{alone, bounded, number_after, tell};
+use system::{alone, bounded, tell};
 
+mod possessions;
 mod system;
 
 /// How many connections end well.
@@ -33,83 +34,8 @@ const AT_ONCE: usize = 200;
 /// How many there are in the warm-up: more, so that it has needed more of everything.
 const WARM_UP_AT_ONCE: usize = 300;
 
-/// How much more memory may be resident in the end, in KiB. So a leak of 6 bytes shows in 100,000 connections, and one
-/// of 60 bytes in 10,000.
-const TOLERANCE: u64 = 512;
-
 /// Many times what anything here takes.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// What this process has of the system.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Possessions {
-    descriptors: usize,
-    /// Sockets that some epoll knows.
-    registered: usize,
-    /// Mappings for stacks, and how many KiB of them are resident.
-    stack_mappings: usize,
-    stack_resident: u64,
-    /// All that is resident, in KiB.
-    resident: u64,
-}
-
-impl Possessions {
-    fn now() -> Self {
-        let (stack_mappings, stack_resident) = stacks();
-        Self {
-            // The one that lists the directory does not count.
-            descriptors: fs::read_dir("/proc/self/fd").unwrap().count() - 1,
-            registered: registered(),
-            stack_mappings,
-            stack_resident,
-            resident: resident(&fs::read_to_string("/proc/self/smaps_rollup").unwrap()),
-        }
-    }
-
-    #[track_caller]
-    fn assert_back_at(&self, before: &Self) {
-        let report = format!("before {before:?}\nafter  {self:?}");
-        assert_eq!(self.descriptors, before.descriptors, "{report}");
-        assert_eq!(self.registered, before.registered, "{report}");
-        assert_eq!(self.stack_mappings, before.stack_mappings, "{report}");
-        assert!(self.stack_resident <= before.stack_resident + TOLERANCE, "{report}");
-        assert!(self.resident <= before.resident + TOLERANCE, "{report}");
-    }
-}
-
-/// The mappings that need no reserve and must not have huge pages, which only tasklets' stacks are.
-fn stacks() -> (usize, u64) {
-    // Line by line, for as a whole it may be a megabyte, which would itself be resident afterwards.
-    let maps = BufReader::new(File::open("/proc/self/smaps").unwrap());
-    let (mut mappings, mut rss) = (0, 0);
-    let mut resident_here = 0;
-    for line in maps.lines().map(|line| line.unwrap()) {
-        if line.starts_with("Rss:") {
-            resident_here = resident(&line);
-        } else if line.starts_with("VmFlags:") && line.contains(" nr") && line.contains(" nh") {
-            mappings += 1;
-            rss += resident_here;
-        }
-    }
-    (mappings, rss)
-}
-
-fn resident(text: &str) -> u64 {
-    number_after(text, "Rss:").expect("Linux has it")
-}
-
-fn registered() -> usize {
-    let descriptors = fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
-    let pollers = descriptors.filter(|path| {
-        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().contains("eventpoll"))
-    });
-    let lines = pollers.map(|path| {
-        let number = path.file_name().unwrap().to_str().unwrap();
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
-        info.lines().filter(|line| line.starts_with("tfd:")).count()
-    });
-    lines.sum()
-}
 
 /// Who hangs up, and how the other end notices.
 #[derive(Clone, Copy, Debug)]
