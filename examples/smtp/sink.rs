@@ -46,7 +46,7 @@ impl Sink {
     }
 
     /// Serves one client from greeting to goodbye.
-    fn attend(self, stream: TcpStream) {
+    pub(crate) fn attend(self, stream: TcpStream) {
         self.ledger().open();
         pila::sleep(self.delay);
         // A client that breaks off has its own error; for the sink that is an end like another.

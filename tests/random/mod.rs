@@ -1,5 +1,7 @@
 //! Numbers that look like chance and can be had again: a test that fails says its seed, and `PILA_TEST_SEED` sets it.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::{
     cell::Cell,
     env,
