@@ -36,6 +36,18 @@ fn what_returns_in_time_is_given() {
 }
 
 #[test]
+fn a_limit_and_the_wait_inside_it_may_be_over_at_the_same_moment() {
+    driver::install(Box::new(VirtualClock::new())).unwrap();
+    assert_eq!(timeout(SOON, || sleep(SOON)).unwrap_err().limit(), SOON);
+    // Nor is a deadline taken away from somebody else.
+    let other = tasklet(|| sleep(2 * SOON));
+    let both = tasklet(|| timeout(SOON, || timeout(SOON, || sleep(SOON))).unwrap_err().limit());
+    assert_eq!(both.join().unwrap(), SOON);
+    other.join().unwrap();
+    assert_eq!(run().blocked, 0);
+}
+
+#[test]
 fn nested_timeouts_keep_the_earliest_and_say_which() {
     let inner_first = timeout(NEVER, || timeout(SOON, || sleep(NEVER)));
     assert_eq!(inner_first.unwrap().unwrap_err().limit(), SOON);
