@@ -59,6 +59,7 @@
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `connect.rs` – a connection from the first packet to the answer
 //! - `attempts.rs` – a connection to whichever of several addresses answers first
+//! - `watch.rs` – waits for descriptors of any other kind
 //! - `tcp/` – the public types
 //!
 //! A file uses only those above it.
@@ -79,6 +80,7 @@ mod resolve;
 mod source;
 mod syscall;
 mod tcp;
+mod watch;
 
 pub use std::net::{
     AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
@@ -86,3 +88,4 @@ pub use std::net::{
 
 pub use resolve::ToSocketAddrs;
 pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use watch::{Watch, readable, writable};

@@ -4,6 +4,7 @@
 //!   costs no `epoll_ctl`.
 //! - Events are harvested, bits are set and tickets are listed on the poller's own thread only. Other
 //!   threads may remove a socket, nothing else.
+//! - A poller takes a descriptor's number once. Whoever comes second is registered with a duplicate of it.
 //! - A slab key is freed once, by [`Registration::end`], after the descriptor has left the poller. New keys
 //!   are given out on the own thread, which at that moment is not harvesting. So an event never meets
 //!   another socket that got its key.
@@ -15,7 +16,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -160,17 +161,22 @@ impl Poller {
     ) -> io::Result<Arc<Registration>> {
         let mut sockets = self.sockets();
         let vacant = sockets.vacant_entry();
-        let portable = self.portable.load(Ordering::Relaxed);
+        let duplicate = match self.add(socket, vacant.key()) {
+            // It is registered here already, by someone else who waits on it: it takes a number of its own.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let duplicate = socket.try_clone_to_owned()?;
+                self.add(duplicate.as_fd(), vacant.key())?;
+                Some(duplicate)
+            }
+            added => added.map(|()| None)?,
+        };
         let registration = Arc::new(Registration {
             poller: Arc::downgrade(self),
             poller_id: self.id,
             key: vacant.key(),
-            readiness: Readiness::new(Ready::INEXACT.when(portable)),
+            duplicate,
+            readiness: Readiness::new(Ready::INEXACT.when(self.portable.load(Ordering::Relaxed))),
         });
-        match portable {
-            true => self.add_portably(socket, vacant.key())?,
-            false => epoll::add(&self.polling, socket, vacant.key())?,
-        }
         vacant.insert(Entry {
             registration: Arc::clone(&registration),
             is_connection: kind == Kind::Connection,
@@ -180,10 +186,18 @@ impl Poller {
         Ok(registration)
     }
 
+    fn add(&self, socket: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        match self.portable.load(Ordering::Relaxed) {
+            true => self.add_portably(socket, key),
+            false => epoll::add(&self.polling, socket, key),
+        }
+    }
+
     fn add_portably(&self, socket: BorrowedFd<'_>, key: usize) -> io::Result<()> {
         let socket = socket.as_raw_fd();
-        // SAFETY: `socket` is open, the caller borrows it. `Source`, which owns it, ends every registration
-        // before it closes or gives away the descriptor.
+        // SAFETY: `socket` is open, the caller borrows it. `Source`, which owns or borrows it, ends every
+        // registration before it closes, gives away or gives back the descriptor, and a registration is dropped,
+        // with the duplicate that it may own, only after it was ended or its poller is gone.
         unsafe { self.polling.add_with_mode(socket, Event::all(key), PollMode::Edge) }
     }
 
@@ -316,6 +330,8 @@ pub(crate) struct Registration {
     poller_id: u64,
     /// What its events carry.
     key: usize,
+    /// What is registered in place of the socket, when that was registered already.
+    duplicate: Option<OwnedFd>,
     /// Set by the poller when it harvests, cleared by the calls of its thread.
     readiness: Readiness,
 }
@@ -358,7 +374,8 @@ impl Registration {
         let Some(poller) = self.poller.upgrade() else { return };
         // The kernel drops a closed socket by itself only when it has no duplicate, which nobody here can
         // know. This fails for no socket that is registered, and there is nothing to do if it does.
-        let _ = poller.polling.delete(socket);
+        let registered = self.duplicate.as_ref().map_or(socket, AsFd::as_fd);
+        let _ = poller.polling.delete(registered);
         let entry = poller.sockets().try_remove(self.key);
         // After the lock: the last reference to the registration may go here.
         drop(entry);

@@ -40,7 +40,7 @@ impl Operation {
         }
     }
 
-    fn direction(self) -> Direction {
+    pub(crate) fn direction(self) -> Direction {
         match self {
             Self::Accept | Self::Read => Direction::Read,
             Self::Connect | Self::Write => Direction::Write,

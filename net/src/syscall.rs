@@ -10,8 +10,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::readiness::Direction;
 
 // Apple's systems have no such flag; there std makes its sockets so that they never raise it.
 #[cfg(not(target_vendor = "apple"))]
@@ -52,10 +56,26 @@ pub(crate) fn send_vectored(socket: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> 
     Ok(rustix::net::sendmsg(socket, buffers, &mut control, SEND)?)
 }
 
+/// Whether `direction` of `descriptor` is ready, or broken. `WouldBlock` if it is neither.
+pub(crate) fn check_ready(descriptor: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
+    let wanted = match direction {
+        Direction::Read => PollFlags::IN,
+        Direction::Write => PollFlags::OUT,
+    };
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut asked = [PollFd::new(&descriptor, wanted)];
+    loop {
+        match rustix::event::poll(&mut asked, Some(&at_once)) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return Err(Errno::WOULDBLOCK.into()),
+            ready => return ready.map(drop).map_err(io::Error::from),
+        }
+    }
+}
+
 /// Takes the next connection off the queue of `listener`.
 #[cfg(target_os = "linux")]
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    use rustix::io::Errno;
     use rustix::net::SocketFlags;
 
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -121,7 +141,7 @@ pub(crate) fn adopt_listener(socket: &TcpListener) {
 
 /// Starts to connect; true when that is done already, and otherwise `socket` will become writable.
 pub(crate) fn connect(socket: &TcpStream, address: &SocketAddr) -> io::Result<bool> {
-    let in_progress = rustix::io::Errno::INPROGRESS.raw_os_error();
+    let in_progress = Errno::INPROGRESS.raw_os_error();
     match SockRef::from(socket).connect(&(*address).into()) {
         Ok(()) => Ok(true),
         // A signal does not stop the connecting.
