@@ -1,9 +1,10 @@
 //! Sockets on which only the calling tasklet waits.
 //!
-//! [`TcpStream`] and [`TcpListener`] have the names, the signatures and the errors of their namesakes
-//! in [`std::net`], so porting a program is changing its `use` lines. A call that would block parks the
-//! tasklet that made it; the others of its thread run on. Everything generic over [`std::io::Read`] and
-//! [`std::io::Write`] works unchanged.
+//! [`TcpStream`], [`TcpListener`], [`UdpSocket`], [`UnixStream`], [`UnixListener`] and [`UnixDatagram`] have the names, the
+//! signatures and the errors of their namesakes in [`std::net`] and [`std::os::unix::net`], so porting a program is
+//! changing its `use` lines. A call that would block parks the tasklet that made it; the others of its thread run on.
+//! Everything generic over [`std::io::Read`] and [`std::io::Write`] works unchanged. For descriptors of any other kind
+//! there are [`readable`], [`writable`] and [`Watch`].
 //!
 //! ```
 //! use pila_net::{TcpListener, TcpStream};
@@ -26,16 +27,73 @@
 //!
 //! # Where it differs from std
 //!
-//! - A listener listens with the system's `somaxconn`, not with a backlog of 128: thousands of tasklets
-//!   connect at once.
-//! - Where the process has no descriptor left, `connect` and `accept` wait their turn instead of failing.
+//! The tests run one hundred programs on std's types and on these (`tests/same_as_std`): their outcomes are equal. What is
+//! different:
+//!
+//! - A TCP listener listens with the system's `somaxconn`, not with a backlog of 128: thousands of tasklets
+//!   connect at once. std's Unix listeners do so too.
+//! - Where the process has no descriptor left, `bind`, `connect` and `accept` wait their turn instead of failing.
 //! - A call whose tasklet is killed, or whose time is up, fails with the cause as the error's source.
+//! - No call is interrupted by a signal: none fails with `Interrupted`, and timeouts count from the call, not from the
+//!   last signal.
+//! - Whether a socket is nonblocking is between it, its clones and the user: the system knows accepted streams and all
+//!   listeners as nonblocking, for a process that inherits one or a descriptor taken by [`AsFd`](std::os::fd::AsFd). What
+//!   is converted to std's type, or to an `OwnedFd`, is as it was set.
 //! - There is no `FromRawFd`: use `From<OwnedFd>`.
 //! - [`ToSocketAddrs`] is a trait of its own, for the same types: looking up a host lets only the tasklet wait. What
 //!   else implements std's has to be turned into one of those types.
+//! - `TcpStream::{set_quickack, quickack}` are methods, not those of a trait: std's extension traits are sealed.
+//! - [`UnixDatagram::recv_from`] tells a sender whose path leaves no room for its NUL as unnamed.
+//! - Where the system gives no sign, the tasklet looks again, after 50 µs at first and every 20 ms in the end: a
+//!   [`UnixStream::connect`] to a listener whose queue is full, and a [`UnixDatagram::send_to`] to a socket that has no room.
+//!   Who comes first is not always served first there.
 //!
-//! Sockets are `Send` and `Sync`, though tasklets are not: a socket may be used on, and dropped on, any
-//! thread, and tasklets of several threads may wait on the same one.
+//! What is unstable in std is not here. Sockets are `Send` and `Sync`, though tasklets are not: a socket may be used on, and
+//! dropped on, any thread, and tasklets of several threads may wait on the same one.
+//!
+//! # Options that std has no name for
+//!
+//! Users of std's sockets set them with the crate [`socket2`](https://docs.rs/socket2), and so do users of these:
+//!
+//! ```
+//! use pila_net::{TcpListener, TcpStream};
+//! use socket2::{SockRef, TcpKeepalive};
+//! use std::time::Duration;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let listener = TcpListener::bind("127.0.0.1:0")?;
+//! let stream = TcpStream::connect(listener.local_addr()?)?;
+//! let socket = SockRef::from(&stream);
+//! socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(60)))?;
+//! socket.set_linger(Some(Duration::ZERO))?; // closing resets the connection
+//! socket.set_recv_buffer_size(1 << 20)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What has to be set before a socket is bound is set on one of `socket2`'s, which is then converted. So several threads,
+//! each with a scheduler and a listener of its own, share a port, and the system deals out the connections:
+//!
+//! ```
+//! use pila_net::{SocketAddr, TcpListener};
+//! use socket2::{Domain, Socket, Type};
+//! use std::{io, net};
+//!
+//! fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+//!     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+//!     socket.set_reuse_port(true)?;
+//!     socket.bind(&address.into())?;
+//!     socket.listen(4096)?;
+//!     Ok(net::TcpListener::from(socket).into())
+//! }
+//!
+//! # fn main() -> io::Result<()> {
+//! let first = listen("127.0.0.1:0".parse().unwrap())?;
+//! let second = listen(first.local_addr()?)?;
+//! # drop(second);
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Environment
 //!
@@ -53,20 +111,25 @@
 //! - `poller.rs` – the thread's `Driver`: events in, tickets out
 //! - `reserve.rs` – one descriptor that a process with listeners keeps back
 //! - `budget.rs` – who gets the next descriptor when there are too few
+//! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `source.rs` – one socket with its registrations: try the call, park when it would block
 //! - `lookup.rs` – queries for hosts, on threads of their own
 //! - `resolve.rs` – what stands for addresses
-//! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `connect.rs` – a connection from the first packet to the answer
 //! - `attempts.rs` – a connection to whichever of several addresses answers first
+//! - `accept.rs` – a connection off the queue of a listener
+//! - `convert.rs` – sockets from and to std's
+//! - `transfer.rs` – what streams have in common, and what sockets for datagrams have
 //! - `watch.rs` – waits for descriptors of any other kind
-//! - `tcp/` – the public types
+//! - `tcp/`, `udp.rs`, `unix/` – the public types
 //!
 //! A file uses only those above it.
 
+mod accept;
 mod attempts;
 mod budget;
 mod connect;
+mod convert;
 #[cfg(target_os = "linux")]
 mod epoll;
 #[cfg(not(target_os = "linux"))]
@@ -80,6 +143,9 @@ mod resolve;
 mod source;
 mod syscall;
 mod tcp;
+mod transfer;
+mod udp;
+pub mod unix;
 mod watch;
 
 pub use std::net::{
@@ -88,4 +154,6 @@ pub use std::net::{
 
 pub use resolve::ToSocketAddrs;
 pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{UnixDatagram, UnixListener, UnixStream};
 pub use watch::{Watch, readable, writable};

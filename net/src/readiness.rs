@@ -68,6 +68,11 @@ impl Readiness {
         self.0.store(self.0.load(Ordering::Relaxed) | ready.0, Ordering::Relaxed);
     }
 
+    /// Whether something else than data may have made it ready.
+    pub(crate) fn is_inexact(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Ready::INEXACT.0 != 0
+    }
+
     /// The call said `WouldBlock`.
     pub(crate) fn clear(&self, direction: Direction) {
         self.0.store(self.0.load(Ordering::Relaxed) & !direction.bit(), Ordering::Relaxed);
@@ -75,7 +80,7 @@ impl Readiness {
 
     /// The call did less than it was asked: the next one would say `WouldBlock`, if this is exact.
     pub(crate) fn exhaust(&self, direction: Direction) {
-        if self.0.load(Ordering::Relaxed) & Ready::INEXACT.0 == 0 {
+        if !self.is_inexact() {
             self.clear(direction);
         }
     }

@@ -149,6 +149,23 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
+/// Tries each address that `name` stands for until one works. Fails like the last, as std does.
+pub(crate) fn each_address<T>(
+    name: impl ToSocketAddrs,
+    mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut failure = None;
+    for address in name.to_socket_addrs()? {
+        match attempt(&address) {
+            Ok(done) => return Ok(done),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
+    }))
+}
+
 fn look_up(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
     loop {
         match SYSTEM.resolve(host) {

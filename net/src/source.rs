@@ -21,6 +21,7 @@ use pila_runtime::park::{self, Interrupt, Ticket, Waiting};
 use crate::budget;
 use crate::poller::{Kind, Poller, Registration};
 use crate::readiness::{Direction, Readiness, Ready};
+use crate::syscall;
 
 /// What a tasklet waits to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub(crate) enum Ended {
     Ready,
     Deadline,
 }
+
+/// How long to sleep before trying again what the system gives no sign of, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the clones of a socket share, as they do in the kernel.
 #[derive(Debug, Default)]
@@ -182,6 +187,67 @@ impl<S: AsFd> Source<S> {
                 }
                 done => return done,
             }
+        }
+    }
+
+    /// As [`run`](Self::run), for what stays `WouldBlock` after the socket was shut for receiving, though it wakes who waits
+    /// and no longer blocks who would: datagrams, and connections to accept. Gives what `shut` gives then.
+    pub(crate) fn run_until_shut<T>(
+        &self,
+        operation: Operation,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+        shut: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        self.run(operation, |io| match call(io) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_be_shut() => {
+                if syscall::is_shut(io.as_fd())? {
+                    shut()
+                } else {
+                    Err(error)
+                }
+            }
+            done => done,
+        })
+    }
+
+    /// Whether it is worth asking. Who has not waited yet is told by the event that ends the first wait.
+    fn may_be_shut(&self) -> bool {
+        let home = self.home.get();
+        let told = |home: &Arc<Registration>| !home.is_here() || home.readiness().is_inexact();
+        home.is_some_and(told) && !self.is_nonblocking()
+    }
+
+    /// Makes `call`, which must never block, as often as it takes. For what the system gives no sign of, as room in the
+    /// queue of somebody else's socket: in between the tasklet sleeps, ever longer.
+    pub(crate) fn run_unannounced<T>(
+        &self,
+        operation: Operation,
+        mut call: impl FnMut(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut deadline = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match call(self.io()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let end = *deadline.get_or_insert_with(|| self.deadline(operation.direction()));
+                    if self.is_nonblocking() || end.is_some_and(|end| end <= Instant::now()) {
+                        return Err(error);
+                    }
+                    let next = Instant::now() + pause;
+                    self.pause(operation, end.map_or(next, |end| next.min(end)))?;
+                    pause = LONGEST_PAUSE.min(pause * 2);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn pause(&self, operation: Operation, until: Instant) -> io::Result<()> {
+        let nobody_knows_it = park::begin()?;
+        let waiting = operation.waiting(self.as_raw_fd());
+        match park::wait(nobody_knows_it, waiting, Some(until)) {
+            Ok(()) | Err(Interrupt::Deadline) => Ok(()),
+            Err(interrupt) => Err(interrupt.into()),
         }
     }
 

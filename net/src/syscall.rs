@@ -1,18 +1,19 @@
 //! The calls that a socket makes, none of which ever blocks its thread.
 //!
-//! - Streams say so with every call (`MSG_DONTWAIT`), so nothing depends on a flag that the socket shares
-//!   with duplicates that std, or another process, may hold. Listeners have no such call and are made
+//! - Streams and datagrams say so with every call (`MSG_DONTWAIT`), so nothing depends on a flag that the socket
+//!   shares with duplicates that std, or another process, may hold. Listeners have no such call and are made
 //!   nonblocking.
 //! - No call raises `SIGPIPE`.
 //! - One system call each.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::readiness::Direction;
@@ -34,6 +35,33 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     Ok(rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT | RecvFlags::PEEK)?.0)
 }
 
+/// Receives a datagram into `buffer`, which cuts it off if it is shorter, and tells who it is from, if the sender has an
+/// address.
+pub(crate) fn receive_from(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<SocketAddrAny>)> {
+    let (_, received, from) = rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::DONTWAIT)?;
+    Ok((received.min(buffer.len()), from))
+}
+
+/// The same, and leaves the datagram there.
+pub(crate) fn peek_from(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<SocketAddrAny>)> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let (_, received, from) = rustix::net::recvfrom(socket, &mut *buffer, flags)?;
+    Ok((received.min(buffer.len()), from))
+}
+
+/// The internet address that the system wrote. Fails as std does when it is of another kind.
+pub(crate) fn internet_address(address: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
+    address
+        .and_then(|address| SocketAddr::try_from(address).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "invalid argument"))
+}
+
 /// Receives into several buffers at once.
 pub(crate) fn receive_vectored(
     socket: BorrowedFd<'_>,
@@ -50,6 +78,15 @@ pub(crate) fn send(socket: BorrowedFd<'_>, buffer: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, buffer, SEND)?)
 }
 
+/// Sends `datagram` to `address`, whole or not at all.
+pub(crate) fn send_to(
+    socket: BorrowedFd<'_>,
+    datagram: &[u8],
+    address: &impl SocketAddrArg,
+) -> io::Result<usize> {
+    Ok(rustix::net::sendto(socket, datagram, SEND, address)?)
+}
+
 /// Sends as much of several buffers as there is room for.
 pub(crate) fn send_vectored(socket: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut control = SendAncillaryBuffer::default();
@@ -62,60 +99,85 @@ pub(crate) fn check_ready(descriptor: BorrowedFd<'_>, direction: Direction) -> i
         Direction::Read => PollFlags::IN,
         Direction::Write => PollFlags::OUT,
     };
+    match poll(descriptor, wanted)?.is_empty() {
+        false => Ok(()),
+        true => Err(Errno::WOULDBLOCK.into()),
+    }
+}
+
+/// Whether `socket` was shut for receiving.
+pub(crate) fn is_shut(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    let shut = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let shut = PollFlags::HUP;
+    Ok(poll(socket, shut)?.contains(shut))
+}
+
+/// What holds of `wanted`, and what is broken.
+fn poll(descriptor: BorrowedFd<'_>, wanted: PollFlags) -> io::Result<PollFlags> {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut asked = [PollFd::new(&descriptor, wanted)];
     loop {
         match rustix::event::poll(&mut asked, Some(&at_once)) {
             Err(Errno::INTR) => {}
-            Ok(0) => return Err(Errno::WOULDBLOCK.into()),
-            ready => return ready.map(drop).map_err(io::Error::from),
+            Ok(_) => return Ok(asked[0].revents()),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
 /// Takes the next connection off the queue of `listener`.
-#[cfg(target_os = "linux")]
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, address) = accept_from(listener.as_fd())?;
+    Ok((TcpStream::from(socket), internet_address(address)?))
+}
+
+/// Takes the next connection off the queue of any kind of listener, and tells who it is from.
+#[cfg(target_os = "linux")]
+pub(crate) fn accept_from(
+    listener: BorrowedFd<'_>,
+) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     use rustix::net::SocketFlags;
 
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (socket, address) = loop {
+    loop {
         match rustix::net::acceptfrom_with(listener, flags) {
             // As in std, where accepting is never interrupted.
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Takes the next connection off the queue of any kind of listener, and tells who it is from.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn accept_from(
+    listener: BorrowedFd<'_>,
+) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let (socket, address) = loop {
+        match rustix::net::acceptfrom(listener) {
             Err(Errno::INTR) => {}
             done => break done?,
         }
     };
-    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-    let address =
-        address.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "invalid argument"))?;
-    Ok((TcpStream::from(socket), address))
-}
-
-/// Takes the next connection off the queue of `listener`.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (socket, address) = listener.accept()?;
-    socket.set_nonblocking(true)?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
     Ok((socket, address))
 }
 
 /// Whether a connection is in the queue of `listener`. Accepting does not tell when there is no descriptor left.
-pub(crate) fn is_pending(listener: &TcpListener) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        match poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&at_once)) {
-            Err(rustix::io::Errno::INTR) => {}
-            ready => return Ok(ready? > 0),
-        }
-    }
+pub(crate) fn is_pending(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(!poll(listener, PollFlags::IN)?.is_empty())
 }
 
 /// A socket for streams to or from addresses like `address`, nonblocking and closed on exec.
 pub(crate) fn stream_socket(address: &SocketAddr) -> io::Result<Socket> {
-    let domain = Domain::for_address(*address);
+    stream_socket_in(Domain::for_address(*address))
+}
+
+/// A socket for streams between addresses of `domain`, nonblocking and closed on exec.
+pub(crate) fn stream_socket_in(domain: Domain) -> io::Result<Socket> {
     #[cfg(target_os = "linux")]
     return Socket::new(domain, Type::STREAM.nonblocking(), None);
     #[cfg(not(target_os = "linux"))]
@@ -126,17 +188,24 @@ pub(crate) fn stream_socket(address: &SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Readies a stream that somebody else made for the calls above.
-pub(crate) fn adopt_stream(socket: &TcpStream) {
+/// Readies a stream, or a socket for datagrams, that somebody else made for the calls above.
+pub(crate) fn adopt(socket: BorrowedFd<'_>) {
     // Elsewhere than on Linux a send with `MSG_DONTWAIT` is known to block, and the flag has to be set.
     if cfg!(not(target_os = "linux")) {
-        socket.set_nonblocking(true).expect("an open socket can be made nonblocking");
+        set_nonblocking(socket, true);
     }
 }
 
 /// Readies a listener that somebody else made for `accept`.
-pub(crate) fn adopt_listener(socket: &TcpListener) {
-    socket.set_nonblocking(true).expect("an open socket can be made nonblocking");
+pub(crate) fn adopt_listener(socket: BorrowedFd<'_>) {
+    set_nonblocking(socket, true);
+}
+
+/// Has the system know a socket as nonblocking, or not.
+pub(crate) fn set_nonblocking(socket: BorrowedFd<'_>, nonblocking: bool) {
+    SockRef::from(&socket)
+        .set_nonblocking(nonblocking)
+        .expect("an open socket can be made blocking or nonblocking");
 }
 
 /// Starts to connect; true when that is done already, and otherwise `socket` will become writable.
@@ -153,8 +222,6 @@ pub(crate) fn connect(socket: &TcpStream, address: &SocketAddr) -> io::Result<bo
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]

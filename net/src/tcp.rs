@@ -1,9 +1,17 @@
 //! TCP with std's face: streams and listeners.
 
-mod convert;
+use std::net;
+
+use crate::convert::conversions;
+use crate::syscall;
+use crate::transfer::reads_and_writes;
+
 mod listener;
 mod stream;
-mod transfer;
 
 pub use listener::{Incoming, TcpListener};
 pub use stream::TcpStream;
+
+reads_and_writes!(TcpStream, &TcpStream);
+conversions!(TcpStream, net::TcpStream, syscall::adopt);
+conversions!(TcpListener, net::TcpListener, syscall::adopt_listener);

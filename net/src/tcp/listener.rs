@@ -2,19 +2,15 @@
 //!
 //! - Accepting takes one system call. The new stream is registered with no poller before it has to wait.
 
-use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
 use std::net::{self, SocketAddr};
 
 use super::TcpStream;
-use crate::budget::{self, Purpose};
-use crate::poller::Poller;
-use crate::readiness::Direction;
 use crate::reserve::Listening;
-use crate::resolve::ToSocketAddrs;
-use crate::source::{Operation, Source};
-use crate::syscall;
+use crate::resolve::{ToSocketAddrs, each_address};
+use crate::source::Source;
+use crate::{accept, budget, syscall};
 
 /// Asks for the longest queue of connections there is: the system cuts it down to its `somaxconn`.
 const BACKLOG: i32 = i32::MAX;
@@ -147,32 +143,12 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        // What stands in its way, if anything, is told to whoever has to wait.
-        let _ = Poller::prepare();
-        let (stream, address) = self.source.run(Operation::Accept, |io| self.take(io))?;
+        let name = |io: &net::TcpListener| match io.local_addr() {
+            Ok(address) => address.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let (stream, address) = accept::accept(&self.source, syscall::accept, name)?;
         Ok((TcpStream::accepted(stream), address))
-    }
-
-    /// Takes a connection off the queue, when there is a descriptor for it; `WouldBlock` if there is none in it.
-    fn take(&self, io: &net::TcpListener) -> io::Result<(net::TcpStream, SocketAddr)> {
-        let nonblocking = self.source.is_nonblocking();
-        if nonblocking || !budget::has_line() {
-            match syscall::accept(io) {
-                Err(error) if budget::is_shortage(&error) && !nonblocking => {}
-                done => return done,
-            }
-        }
-        // Without a descriptor the system says so whether there is a connection or not.
-        if !syscall::is_pending(io)? {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let at = || io.local_addr().map_or_else(|error| error.to_string(), |at| at.to_string());
-        let deadline = self.source.deadline(Direction::Read);
-        budget::get_in_line(Purpose::Accept(&at), deadline, || syscall::accept(io))
-    }
-
-    pub(super) fn from_source(source: Source<net::TcpListener>) -> Self {
-        Self { source, _reserve: Listening::new() }
     }
 
     /// An iterator that [accepts](Self::accept) for ever.
@@ -227,6 +203,47 @@ impl TcpListener {
         self.source.io().ttl()
     }
 
+    /// Sets whether a listener for IPv6 takes connections from IPv6 only. Comes too late: the socket is bound.
+    ///
+    /// # Errors
+    /// Those of the system call, which refuses it.
+    ///
+    /// ```
+    /// # use pila_net::TcpListener;
+    /// # #[allow(deprecated)]
+    /// # fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// assert!(listener.set_only_v6(true).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[deprecated = "as in std: this option can only be set before the socket is bound"]
+    pub fn set_only_v6(&self, only_v6: bool) -> io::Result<()> {
+        #[allow(deprecated, reason = "it stands for the same here")]
+        self.source.io().set_only_v6(only_v6)
+    }
+
+    /// Whether a listener for IPv6 takes connections from IPv6 only.
+    ///
+    /// # Errors
+    /// Those of the system call, which has no answer for an IPv4 listener.
+    ///
+    /// ```
+    /// # use pila_net::TcpListener;
+    /// # #[allow(deprecated)]
+    /// # fn main() -> std::io::Result<()> {
+    /// if let Ok(listener) = TcpListener::bind("[::1]:0") {
+    ///     listener.only_v6()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[deprecated = "as in std: this option can only be set before the socket is bound"]
+    pub fn only_v6(&self) -> io::Result<bool> {
+        #[allow(deprecated, reason = "it stands for the same here")]
+        self.source.io().only_v6()
+    }
+
     /// Takes the error that has struck the listener since the last call, if any.
     ///
     /// # Errors
@@ -262,23 +279,14 @@ impl TcpListener {
         self.source.set_nonblocking(nonblocking);
         Ok(())
     }
-}
 
-/// Tries each address that `name` stands for until one works. Fails like the last, as std does.
-fn each_address<T>(
-    name: impl ToSocketAddrs,
-    mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut failure = None;
-    for address in name.to_socket_addrs()? {
-        match attempt(&address) {
-            Ok(done) => return Ok(done),
-            Err(error) => failure = Some(error),
-        }
+    pub(super) fn from_source(source: Source<net::TcpListener>) -> Self {
+        Self { source, _reserve: Listening::new() }
     }
-    Err(failure.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "could not resolve to any addresses")
-    }))
+
+    pub(super) fn into_source(self) -> Source<net::TcpListener> {
+        self.source
+    }
 }
 
 /// The endless iterator that [`TcpListener::incoming`] makes.
@@ -294,6 +302,7 @@ fn each_address<T>(
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct Incoming<'a> {
     listener: &'a TcpListener,
 }
@@ -307,9 +316,3 @@ impl Iterator for Incoming<'_> {
 }
 
 impl FusedIterator for Incoming<'_> {}
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.io().fmt(formatter)
-    }
-}

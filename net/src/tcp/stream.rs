@@ -4,7 +4,6 @@
 //! - Timeouts are kept twice: in the source, which obeys them, and in the kernel, where a duplicate or std
 //!   finds them.
 
-use std::fmt;
 use std::io;
 use std::net::{self, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
@@ -333,6 +332,48 @@ impl TcpStream {
         self.source.io().nodelay()
     }
 
+    /// Has what was received acknowledged at once (`TCP_QUICKACK`) instead of a little later. The system may take it back
+    /// by itself.
+    ///
+    /// std has it in `std::os::linux::net::TcpStreamExt`.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    ///
+    /// ```
+    /// # use pila_net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_quickack(true)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(target_os = "linux")]
+    pub fn set_quickack(&self, quickack: bool) -> io::Result<()> {
+        Ok(rustix::net::sockopt::set_tcp_quickack(self.source.io(), quickack)?)
+    }
+
+    /// Whether what was received is acknowledged at once.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    ///
+    /// ```
+    /// # use pila_net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = TcpStream::connect(listener.local_addr()?)?;
+    /// stream.set_quickack(true)?;
+    /// assert!(stream.quickack()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(target_os = "linux")]
+    pub fn quickack(&self) -> io::Result<bool> {
+        Ok(rustix::net::sockopt::tcp_quickack(self.source.io())?)
+    }
+
     /// Sets how many routers a packet of this connection may pass.
     ///
     /// # Errors
@@ -414,14 +455,12 @@ impl TcpStream {
         Self { source }
     }
 
+    pub(super) fn into_source(self) -> Source<net::TcpStream> {
+        self.source
+    }
+
     /// For a stream that [`syscall::accept`] made.
     pub(super) fn accepted(io: net::TcpStream) -> Self {
         Self::from_source(Source::new(io))
-    }
-}
-
-impl fmt::Debug for TcpStream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.io().fmt(formatter)
     }
 }
