@@ -51,6 +51,16 @@
 //! What is unstable in std is not here. Sockets are `Send` and `Sync`, though tasklets are not: a socket may be used on, and
 //! dropped on, any thread, and tasklets of several threads may wait on the same one.
 //!
+//! # Fairness
+//!
+//! A socket that is always ready starves nobody. What a thread's tasklets do without waiting is counted: a call is one unit,
+//! and every 8 KiB that it moves one more. After 128 units, unless the scheduler has looked outside by itself meanwhile, the
+//! next call on a socket first lets everyone run who can, after a look for those whose time or whose news has come. So a
+//! tasklet that can run does so after at most 128 units of each of those that can run before it, and a timer is late by no
+//! more. Calls on sockets that were set nonblocking never let others run.
+//!
+//! A call that lets others run does so before it does anything: whoever is killed there, or out of time, loses no byte.
+//!
 //! # Options that std has no name for
 //!
 //! Users of std's sockets set them with the crate [`socket2`](https://docs.rs/socket2), and so do users of these:

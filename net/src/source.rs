@@ -6,8 +6,9 @@
 //! - The first thread that waits is at home: its bits are looked at before any lock. Other threads have
 //!   registrations of their own, found under a lock when they have to wait.
 //! - No descriptor leaves the source, closed or given away, before its registrations have ended.
+//! - A call that would succeed at once lets others go first now and then: it takes from the thread's stint.
 //!
-//! A call that succeeds at once costs its system call and two loads. A wait adds one lock; the first one
+//! A call that succeeds at once costs its system call, three loads and a store. A wait adds one lock; the first one
 //! adds an `epoll_ctl`, and closing another.
 
 use std::io;
@@ -142,6 +143,7 @@ impl<S: AsFd> Source<S> {
     ) -> io::Result<T> {
         let hint = self.hint().is_ready(operation.direction());
         if hint {
+            self.pace();
             match call(self.io()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
@@ -175,9 +177,9 @@ impl<S: AsFd> Source<S> {
             registration.readiness().clear(direction);
         }
         loop {
-            if !registration.readiness().is_ready(direction)
-                && self.wait(registration, operation, deadline)? == Ended::Deadline
-            {
+            if registration.readiness().is_ready(direction) {
+                self.pace();
+            } else if self.wait(registration, operation, deadline)? == Ended::Deadline {
                 // A busy thread may be past the deadline before it has seen what came in time.
                 return call(self.io());
             }
@@ -188,6 +190,15 @@ impl<S: AsFd> Source<S> {
                 done => return done,
             }
         }
+    }
+
+    /// Lets others go first when the thread's stint is used up, and takes from it what a call costs that need not wait.
+    #[inline]
+    fn pace(&self) {
+        if park::is_spent() && !self.is_nonblocking() {
+            park::make_way();
+        }
+        park::spend(1);
     }
 
     /// As [`run`](Self::run), for what stays `WouldBlock` after the socket was shut for receiving, though it wakes who waits
@@ -226,6 +237,7 @@ impl<S: AsFd> Source<S> {
     ) -> io::Result<T> {
         let mut deadline = None;
         let mut pause = FIRST_PAUSE;
+        self.pace();
         loop {
             match call(self.io()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -234,7 +246,7 @@ impl<S: AsFd> Source<S> {
                         return Err(error);
                     }
                     let next = Instant::now() + pause;
-                    self.pause(operation, end.map_or(next, |end| next.min(end)))?;
+                    self.sleep(operation, end.map_or(next, |end| next.min(end)))?;
                     pause = LONGEST_PAUSE.min(pause * 2);
                 }
                 done => return done,
@@ -242,7 +254,7 @@ impl<S: AsFd> Source<S> {
         }
     }
 
-    fn pause(&self, operation: Operation, until: Instant) -> io::Result<()> {
+    fn sleep(&self, operation: Operation, until: Instant) -> io::Result<()> {
         let nobody_knows_it = park::begin()?;
         let waiting = operation.waiting(self.as_raw_fd());
         match park::wait(nobody_knows_it, waiting, Some(until)) {

@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use pila_runtime::park;
 use rustix::net::SocketAddrAny;
 
 use crate::readiness::Direction;
@@ -59,6 +60,7 @@ impl<S: Stream> Source<S> {
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let received = self.run(Operation::Read, |io| call(io.as_fd()))?;
+        spend_on(received);
         // Nothing at all is the end of the stream, which stays readable.
         if S::SHORT_READ_EMPTIES && 0 < received && received < wanted {
             self.exhaust(Direction::Read);
@@ -73,11 +75,18 @@ impl<S: Stream> Source<S> {
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let sent = self.run(Operation::Write, |io| call(io.as_fd()))?;
+        spend_on(sent);
         if sent < offered {
             self.exhaust(Direction::Write);
         }
         Ok(sent)
     }
+}
+
+/// Takes from the thread's stint what so many bytes cost beyond the call: a unit for each 8 KiB.
+#[inline]
+fn spend_on(bytes: usize) {
+    park::spend((bytes >> 13) as u32);
 }
 
 /// Receiving datagrams.

@@ -128,6 +128,78 @@ pub fn check() -> Result<(), Refused> {
     current::with(|scheduler| scheduler.check())
 }
 
+/// Counts work that is done without waiting, against the stint of the thread: 128 units, of which there are as many again
+/// whenever the scheduler looks outside.
+///
+/// For calls that wait only when they have to, as those on a socket: whoever makes one after the other and never has to
+/// wait would stop everybody else. Such a call begins with [`make_way`], if the stint [is spent](is_spent), and costs a unit
+/// or more.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park;
+/// use std::{cell::Cell, rc::Rc};
+///
+/// fn busy_call() {
+///     if park::is_spent() {
+///         park::make_way();
+///     }
+///     park::spend(1);
+/// }
+///
+/// let calls = Rc::new(Cell::new(0));
+/// let counted = calls.clone();
+/// pila::tasklet(move || {
+///     loop {
+///         busy_call();
+///         counted.set(counted.get() + 1);
+///     }
+/// });
+/// pila::schedule(); // comes back, though nobody there ever waits
+/// assert!(calls.get() <= 128);
+/// ```
+#[inline]
+pub fn spend(units: u32) {
+    current::with(|scheduler| scheduler.spend(units));
+}
+
+/// Whether nothing is left of the thread's stint, and who goes on without waiting should [make way](make_way).
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park;
+///
+/// assert!(!park::is_spent());
+/// park::spend(1_000);
+/// assert!(park::is_spent());
+/// ```
+#[inline]
+#[must_use]
+pub fn is_spent() -> bool {
+    current::with(|scheduler| scheduler.is_spent())
+}
+
+/// Lets everyone who can run have a turn, after a look outside for those whose time or whose news has come. Then there is
+/// a new stint.
+///
+/// Does nothing where nobody may switch: under a [`no_switch`](crate::no_switch) guard, or while the tasklet is being ended.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// use pila::park;
+/// use std::time::{Duration, Instant};
+///
+/// let sleeper = pila::tasklet(|| pila::sleep(Duration::from_millis(1)));
+/// pila::schedule();
+/// let start = Instant::now();
+/// while start.elapsed() < Duration::from_millis(2) {}
+/// park::make_way();
+/// assert!(!sleeper.is_alive());
+/// ```
+pub fn make_way() {
+    current::with(|scheduler| scheduler.make_way());
+}
+
 /// Makes a handle with which any thread can end the wait of `ticket`. Only on the thread that made the ticket.
 ///
 /// The wait should say [`Waiting::Outside`], so that the scheduler waits for the other thread instead of calling it a

@@ -10,6 +10,7 @@
 mod handles;
 mod outside;
 mod run;
+mod stint;
 mod turns;
 
 pub(crate) use turns::Wait;
@@ -69,6 +70,8 @@ pub(crate) struct Scheduler {
     switched: Cell<Option<fn(&Scheduler)>>,
     /// Whether a callback runs: the tasklet it runs on goes unseen.
     unseen: Cell<bool>,
+    /// How much may be done without waiting before the loop looks outside again.
+    stint: Cell<u32>,
     /// Kept for its memory, between two looks outside.
     woken: RefCell<Vec<Ticket>>,
 }
@@ -106,6 +109,7 @@ impl Scheduler {
             uncovered: Cell::new(false),
             switched: Cell::new(None),
             unseen: Cell::new(false),
+            stint: Cell::new(stint::STINT),
             woken: RefCell::new(Vec::new()),
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BLIND_WAIT, Scheduler};
+use super::{BLIND_WAIT, Scheduler, stint::STINT};
 use crate::{
     driver::{AlreadyInstalled, Driver, Notify},
     error::JoinError,
@@ -22,6 +22,7 @@ impl Scheduler {
     pub(super) fn look_outside(&self) {
         let mut core = self.core.borrow_mut();
         core.turns_left = TURNS;
+        self.stint.set(STINT);
         if core.queue.is_empty() && core.feed_starved() {
             return;
         }
