@@ -9,13 +9,17 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
     net,
+    os::linux::net::SocketAddrExt,
     process::Command,
     rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 
-use pila::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use pila::net::{
+    Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener,
+    UnixStream, unix,
+};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use system::{Outcome, PATIENCE, alone, finish, tell};
@@ -537,6 +541,47 @@ fn a_server_and_its_clients_get_by_in_one_process() {
         server.kill().unwrap();
         assert_eq!(pila::run().blocked, 0);
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn unix_sockets_and_datagrams_wait_their_turn_as_well() {
+    const NAME: &str = "unix_sockets_and_datagrams_wait_their_turn_as_well";
+    with_limit(NAME, 40, || {
+        let name = format!("{NAME}-{}", std::process::id());
+        let address = unix::SocketAddr::from_abstract_name(name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let server = pila::tasklet(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                pila::tasklet(move || io::copy(&mut &stream, &mut &stream).unwrap());
+            }
+        });
+        let clients: Vec<_> = (0..300_u32)
+            .map(|number| {
+                let address = address.clone();
+                pila::tasklet(move || {
+                    let mut answer = [0; 4];
+                    let mut stream = UnixStream::connect_addr(&address).unwrap();
+                    stream.write_all(&number.to_le_bytes()).unwrap();
+                    stream.read_exact(&mut answer).unwrap();
+                    assert_eq!(u32::from_le_bytes(answer), number);
+                    drop(stream);
+                    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                    socket.send_to(b"hello", socket.local_addr().unwrap()).unwrap();
+                    assert_eq!(socket.recv(&mut [0; 8]).unwrap(), 5);
+                    drop(socket);
+                    let (one, other) = UnixDatagram::pair().unwrap();
+                    one.send(b"hello").unwrap();
+                    assert_eq!(other.recv(&mut [0; 8]).unwrap(), 5);
+                })
+            })
+            .collect();
+        for client in clients {
+            client.join().unwrap();
+        }
+        server.kill().unwrap();
+        assert_eq!(pila::run().blocked, 0);
     });
 }
 
