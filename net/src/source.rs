@@ -167,15 +167,18 @@ impl<S: AsFd> Source<S> {
         let deadline = self.deadline(direction);
         let away;
         let registration = match self.home.get() {
-            Some(home) if home.is_here() => home,
+            Some(home) if home.is_here() => {
+                if tried {
+                    home.readiness().clear(direction);
+                }
+                home
+            }
+            // To register may take a wait: what its bits say is younger than the call that was tried.
             _ => {
                 away = self.register(operation, deadline)?;
                 &away
             }
         };
-        if tried {
-            registration.readiness().clear(direction);
-        }
         loop {
             if registration.readiness().is_ready(direction) {
                 self.pace();
