@@ -2,4 +2,6 @@
 
 #[doc(inline)]
 pub use pila_net as net;
+#[doc(inline)]
+pub use pila_net::process;
 pub use pila_runtime::*;

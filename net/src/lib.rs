@@ -119,6 +119,7 @@
 //! - `readiness.rs` – one poller's knowledge of one socket, as bits, and who waits for them
 //! - `epoll.rs` – Linux's way of harvesting events, one system call a turn; `no_epoll.rs` stands in elsewhere
 //! - `poller.rs` – the thread's `Driver`: events in, tickets out
+//! - `first.rs` – the first of several of these that is worth trying
 //! - `reserve.rs` – one descriptor that a process with listeners keeps back
 //! - `budget.rs` – who gets the next descriptor when there are too few
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
@@ -132,6 +133,7 @@
 //! - `transfer.rs` – what streams have in common, and what sockets for datagrams have
 //! - `watch.rs` – waits for descriptors of any other kind
 //! - `tcp/`, `udp.rs`, `unix/` – the public types
+//! - `process/` – child processes, and with the feature `worker` workers of the same program
 //!
 //! A file uses only those above it.
 
@@ -145,8 +147,10 @@ mod epoll;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_epoll.rs"]
 mod epoll;
+mod first;
 mod lookup;
 mod poller;
+pub mod process;
 mod readiness;
 mod reserve;
 mod resolve;

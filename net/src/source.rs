@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use pila_runtime::park::{self, Interrupt, Ticket, Waiting};
+use pila_runtime::park::{self, Interrupt, Waiting};
 
 use crate::budget;
+use crate::first::{Enlisted, Interest};
 use crate::poller::{Kind, Poller, Registration};
 use crate::readiness::{Direction, Readiness, Ready};
 use crate::syscall;
@@ -31,6 +32,8 @@ pub(crate) enum Operation {
     Connect,
     Read,
     Write,
+    /// To hear of the end of the process with this number, from a descriptor that stands for it.
+    WaitForChild(u32),
 }
 
 impl Operation {
@@ -38,13 +41,14 @@ impl Operation {
     fn kind(self) -> Kind {
         match self {
             Self::Accept => Kind::Listener,
-            Self::Connect | Self::Read | Self::Write => Kind::Connection,
+            // Who hears of a child's end may close its pipes.
+            Self::Connect | Self::Read | Self::Write | Self::WaitForChild(_) => Kind::Connection,
         }
     }
 
     pub(crate) fn direction(self) -> Direction {
         match self {
-            Self::Accept | Self::Read => Direction::Read,
+            Self::Accept | Self::Read | Self::WaitForChild(_) => Direction::Read,
             Self::Connect | Self::Write => Direction::Write,
         }
     }
@@ -55,6 +59,7 @@ impl Operation {
             Self::Connect => Waiting::Connect(socket),
             Self::Read => Waiting::Read(socket),
             Self::Write => Waiting::Write(socket),
+            Self::WaitForChild(pid) => Waiting::Child(pid),
         }
     }
 }
@@ -266,6 +271,36 @@ impl<S: AsFd> Source<S> {
         }
     }
 
+    /// Makes `call` once, if it is worth trying. After a `WouldBlock` it is not, until the poller has news: so wait for
+    /// [`interest`](Self::interest) before the next attempt.
+    pub(crate) fn attempt<T>(
+        &self,
+        operation: Operation,
+        call: impl FnOnce(&S) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let away;
+        let readiness = match self.home.get() {
+            Some(home) if !home.is_here() => {
+                away = self.register(operation, None)?;
+                away.readiness()
+            }
+            _ => self.hint(),
+        };
+        if !readiness.is_ready(operation.direction()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        call(self.io()).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                readiness.clear(operation.direction());
+            }
+        })
+    }
+
+    /// `operation` as something to wait for together with others.
+    pub(crate) fn interest(&self, operation: Operation) -> io::Result<Interest> {
+        Ok(Interest::new(self.register(operation, None)?, operation.direction()))
+    }
+
     /// Waits once, for `operation` to be worth trying. For calls that are not made again, as `connect`.
     pub(crate) fn wait_once(
         &self,
@@ -435,25 +470,5 @@ impl<S: AsFd> Drop for Source<S> {
             drop(io);
             budget::freed();
         }
-    }
-}
-
-/// A ticket on a waiters' list, taken off when its owner stops waiting in any way but being woken.
-struct Enlisted<'a> {
-    registration: &'a Registration,
-    direction: Direction,
-    ticket: Ticket,
-}
-
-impl<'a> Enlisted<'a> {
-    fn new(registration: &'a Registration, direction: Direction, ticket: Ticket) -> Self {
-        registration.enlist(direction, ticket);
-        Self { registration, direction, ticket }
-    }
-}
-
-impl Drop for Enlisted<'_> {
-    fn drop(&mut self) {
-        self.registration.withdraw(self.direction, self.ticket);
     }
 }

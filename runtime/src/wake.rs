@@ -130,6 +130,10 @@ pub enum Waiting {
     Read(i32),
     /// For room to write, on this descriptor.
     Write(i32),
+    /// For the end of the child process with this number.
+    Child(u32),
+    /// For a worker process to answer, or to end.
+    Worker,
     /// For another thread, which holds a [`Waker`](crate::park::Waker).
     Outside,
     /// For room in a thread queue.
@@ -161,6 +165,8 @@ impl Waiting {
             | Waiting::Accept(_)
             | Waiting::Read(_)
             | Waiting::Write(_)
+            | Waiting::Child(_)
+            | Waiting::Worker
             | Waiting::Outside
             | Waiting::QueueSend
             | Waiting::QueueReceive
@@ -216,6 +222,8 @@ impl fmt::Display for Waiting {
             Waiting::Accept(fd) => write!(f, "waits for a connection, on descriptor {fd}"),
             Waiting::Read(fd) => write!(f, "waits for something to read, on descriptor {fd}"),
             Waiting::Write(fd) => write!(f, "waits for room to write, on descriptor {fd}"),
+            Waiting::Child(pid) => write!(f, "waits for the end of process {pid}"),
+            Waiting::Worker => write!(f, "waits for a worker process"),
             Waiting::Outside => write!(f, "waits for another thread"),
             Waiting::QueueSend => write!(f, "waits for room in a thread queue"),
             Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
