@@ -1,6 +1,7 @@
 //! Waiting for the first of several descriptors.
 //!
 //! - One ticket is on all their lists. Whatever ends the wait, it is taken off the lists it is still on.
+//! - A descriptor may be closed meanwhile. Nothing is heard of it then; whoever closes it wakes the waiter.
 
 use std::sync::Arc;
 use std::time::Instant;

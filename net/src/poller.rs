@@ -17,6 +17,7 @@
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -354,19 +355,26 @@ impl Registration {
 
     /// Adds `ticket` to those who wait for `direction`.
     pub(crate) fn enlist(&self, direction: Direction, ticket: Ticket) {
-        self.with_entry(|entry| entry.waiters(direction).push(ticket));
+        self.with_entry(|entry| {
+            entry.expect("a socket in use is registered").waiters(direction).push(ticket);
+        });
     }
 
-    /// Takes `ticket` back, when its owner stops waiting for another reason than an event.
+    /// Takes `ticket` back, when its owner stops waiting for another reason than an event. The registration may have ended
+    /// since, if its owner waits for several and has none of them.
     pub(crate) fn withdraw(&self, direction: Direction, ticket: Ticket) {
-        self.with_entry(|entry| entry.waiters(direction).remove(ticket));
+        self.with_entry(|entry| {
+            if let Some(entry) = entry.filter(|entry| ptr::eq(&*entry.registration, self)) {
+                entry.waiters(direction).remove(ticket);
+            }
+        });
     }
 
-    fn with_entry(&self, change: impl FnOnce(&mut Entry)) {
+    fn with_entry(&self, change: impl FnOnce(Option<&mut Entry>)) {
         // A poller that is gone has no one who could wake a waiter, and park lets no one wait any more.
         let Some(poller) = self.poller.upgrade() else { return };
         let mut sockets = poller.sockets();
-        change(sockets.get_mut(self.key).expect("a socket in use is registered"));
+        change(sockets.get_mut(self.key));
     }
 
     /// Removes `socket` from its poller. On any thread, before `socket` is closed or given away.

@@ -18,11 +18,14 @@
 //! - `exit.rs` – the end of a process, as something to wait for
 //! - `pipe.rs` – our ends of a child's pipes
 //! - `child.rs`, `command.rs` – std's face
+//! - `worker/` – with the feature `worker`: processes of the same program that handle requests
 
 mod child;
 mod command;
 mod exit;
 mod pipe;
+#[cfg(feature = "worker")]
+mod worker;
 
 pub use std::process::{
     CommandArgs, CommandEnvs, ExitCode, ExitStatus, Output, Stdio, Termination, abort, exit, id,
@@ -31,3 +34,5 @@ pub use std::process::{
 pub use child::Child;
 pub use command::Command;
 pub use pipe::{ChildStderr, ChildStdin, ChildStdout};
+#[cfg(feature = "worker")]
+pub use worker::{CallError, CallReason, Pool, Role, StartError, Worker, WorkerDied};
