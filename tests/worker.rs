@@ -391,11 +391,19 @@ fn time_of_death() -> Duration {
 #[test]
 fn all_who_wait_are_told_of_a_death_within_10_ms() {
     bounded(|| {
-        let times: Vec<_> = (0..10).map(|_| time_of_death()).collect();
-        // What the machine does besides can delay any of them, but not all.
-        let best = times.iter().min().unwrap();
-        assert!(*best < Duration::from_millis(10), "{times:?}");
+        assert_soon(20, time_of_death);
     });
+}
+
+/// Asserts that it can be so within 10 ms: what the machine does besides can delay it now and then, but not always.
+#[track_caller]
+fn assert_soon(rounds: usize, mut measure: impl FnMut() -> Duration) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while times.iter().all(|&time| time >= Duration::from_millis(10)) {
+        assert!(times.len() < rounds, "{times:?}");
+        times.push(measure());
+    }
+    times
 }
 
 #[test]
@@ -782,9 +790,7 @@ fn kill_one_of_four(notes: &Scratch) -> Duration {
 fn of_1000_requests_over_4_workers_one_of_which_is_killed_each_is_answered_or_reported() {
     bounded(|| {
         let notes = Scratch::new("four");
-        let times: Vec<_> = (0..3).map(|_| kill_one_of_four(&notes)).collect();
-        let best = times.iter().min().unwrap();
-        assert!(*best < Duration::from_millis(10), "{times:?}");
+        let times = assert_soon(6, || kill_one_of_four(&notes));
         writeln!(io::stderr(), "killed under load: all told after {times:?}").ok();
     });
 }
