@@ -10,7 +10,7 @@
 use std::{any::Any, panic::resume_unwind};
 
 use crate::{
-    error::{JoinError, NO_UNWINDING, Refused, TaskletError, Thrown},
+    error::{JoinError, Refused, TaskletError, Thrown},
     frame::FrameKey,
     report::Who,
     scheduler::{OnReturn, Payload, Scheduler, Status, drop_quietly},
@@ -285,9 +285,6 @@ impl Scheduler {
         drop(core);
         if is_unstarted {
             return self.kill_unstarted(key);
-        }
-        if cfg!(panic = "abort") {
-            panic!("a scope cannot end its tasklets: {NO_UNWINDING}");
         }
         if self.mark_killed(key, Flags::UNWIND) && !is_doomed {
             self.run_next(key, Wake::Unparked);

@@ -18,11 +18,11 @@ use std::{
 use crate::{
     current::with,
     ending::{is_kill, is_strike},
-    error::{Interrupt, JoinError, Refused},
+    error::{Interrupt, JoinError, NO_UNWINDING, Refused},
     frame::FrameKey,
     scheduler::{Birth, OnReturn, Payload, Scheduler, drop_quietly},
     stack::SizeClass,
-    table::Job,
+    table::{Job, Key},
     tasklet::{Builder, Handle, Scoped, create_scoped},
     wake::Waiting,
 };
@@ -81,6 +81,9 @@ where
             return (None, [None, None]);
         }
         let first = scheduler.core.borrow_mut().scopes.get(number).panic.take();
+        if let (true, Ok((_, Some(obstacle)))) = (cfg!(panic = "abort"), &body) {
+            scheduler.assert_unstarted(number, obstacle);
+        }
         let came = scheduler.end_children(number);
         // Now no tasklet of the scope is left: what they borrow may go.
         let second = match scheduler.has_ended() {
@@ -397,11 +400,7 @@ impl Scheduler {
         let mut note = |step: &dyn Fn()| {
             raised.extend(catch_unwind(AssertUnwindSafe(step)).err());
         };
-        let children: Vec<_> = {
-            let mut core = self.core.borrow_mut();
-            core.scopes.get(scope).children.iter().map(|(_, &child)| child).collect()
-        };
-        for child in children {
+        for child in self.children(scope) {
             note(&|| self.end_child(child));
         }
         loop {
@@ -421,6 +420,23 @@ impl Scheduler {
             self.end_frame(shield);
         }
         keep_first(raised)
+    }
+
+    /// Panics, where nothing can be unwound, when some of the scope's tasklets have started and cannot go on.
+    fn assert_unstarted(&self, scope: u32, obstacle: &Interrupt) {
+        let children = self.children(scope);
+        let core = self.core.borrow();
+        if children.iter().any(|&child| core.find(child).is_some_and(|task| task.job.is_none())) {
+            drop(core);
+            panic!(
+                "a scope cannot end its tasklets, which could not go on: {NO_UNWINDING}\n{obstacle}"
+            );
+        }
+    }
+
+    fn children(&self, scope: u32) -> Vec<Key> {
+        let mut core = self.core.borrow_mut();
+        core.scopes.get(scope).children.iter().map(|(_, &child)| child).collect()
     }
 
     /// Also when its thread has ended: none of them runs any more.

@@ -273,7 +273,8 @@ impl Handle {
     ///
     /// # Errors
     /// [`TaskletError::StillAlive`] when it caught the kill and goes on; [`TaskletError::Pending`] when the caller
-    /// unwinds and cannot wait for it; [`TaskletError::Main`]; [`TaskletError::Refused`] inside a `no_switch` guard.
+    /// unwinds and cannot wait for it; [`TaskletError::Main`]; [`TaskletError::Refused`] inside a `no_switch` guard;
+    /// [`TaskletError::CannotUnwind`] when it has started, in a program built with `panic = "abort"`.
     ///
     /// ```
     /// # use pila_runtime as pila;
@@ -291,7 +292,7 @@ impl Handle {
     /// As [`kill`](Self::kill), but the tasklet ends at its next turn. One that is blocked or paused goes to the tail.
     ///
     /// # Errors
-    /// [`TaskletError::Main`].
+    /// [`TaskletError::Main`]; [`TaskletError::Pending`] when a shield puts it off; [`TaskletError::CannotUnwind`].
     ///
     /// ```
     /// # use pila_runtime as pila;

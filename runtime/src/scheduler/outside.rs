@@ -9,7 +9,7 @@ use std::{
 use super::{BLIND_WAIT, Scheduler, stint::STINT};
 use crate::{
     driver::{AlreadyInstalled, Driver, Notify},
-    error::JoinError,
+    error::{JoinError, NO_UNWINDING},
     mailbox::{Heir, Mailbox},
     state::{Last, TURNS},
     table::{self, MAIN, State, Wake},
@@ -180,6 +180,9 @@ impl Scheduler {
         // Nobody else would tell that a part of the scope's work was not done.
         if !job.clone().is_held() {
             let message = format!("a tasklet of the scope, created at {}: {error}", task.created);
+            if cfg!(panic = "abort") {
+                panic!("{message}\na scope cannot end its other tasklets: {NO_UNWINDING}");
+            }
             self.fail_scope(member, Box::new(message));
         }
         job.refuse(JoinError::NoStack(error));
