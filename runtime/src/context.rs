@@ -2,6 +2,7 @@
 //!
 //! A narrow seam of four verbs, so that another kind of switch can take its place without touching another file:
 //! make ([`Context::new`]), enter ([`Switch::enter`]), leave ([`Switch::leave`]) and finish ([`Context::finish`]).
+//! A call that needs more stack than its caller has can be lent another: [`on_stack`].
 //!
 //! - A context is entered from the thread's native stack only, and leaves to whoever entered it.
 //! - Who is entered next is loaded before that, usually by the one that leaves: between the two jumps of a switch, each of
@@ -22,6 +23,7 @@ use std::{
     cell::Cell,
     mem,
     num::NonZeroUsize,
+    ops::Range,
     ptr::{self, NonNull},
 };
 
@@ -57,8 +59,8 @@ struct Span {
     limit: NonZeroUsize,
 }
 
-// SAFETY: a `Stack` is at least 32 KiB with a guard page at `bottom`, its record takes less than 256 bytes of it, and
-// `base` is a multiple of 64. The pool keeps the memory until the stack is given back.
+// SAFETY: a `Stack` is at least 32 KiB with a guard page at `bottom`, its record, if any, takes less than 256 bytes of
+// it, and `base` is a multiple of 64. The pool keeps the memory until the stack is given back.
 unsafe impl corosensei::stack::Stack for Span {
     #[inline]
     fn base(&self) -> NonZeroUsize {
@@ -94,6 +96,13 @@ impl Context {
         // SAFETY: nothing reads it again. The coroutine, which has finished, owns nothing and is left where it is: to read
         // it would wait for the stores that the switch has just made.
         unsafe { ptr::read(&raw const record.stack) }
+    }
+
+    /// The addresses of its stack, the guard page included.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        // SAFETY: `new` wrote the record, and nobody writes to it while its context is suspended.
+        let record = unsafe { self.record.as_ref() };
+        record.stack.bottom().addr().get()..record.stack.top().addr().get()
     }
 
     /// Starts to load what the next [`enter`](Self::enter) is going to touch.
@@ -166,6 +175,12 @@ impl Switch {
         self.running.set(Some(yielder));
         true
     }
+}
+
+/// Calls `f`, which must not panic, on `stack`. A walk over the calls goes on from there to the caller's.
+pub(crate) fn on_stack(stack: &mut Stack, f: impl FnOnce()) {
+    let span = Span { base: stack.top().addr(), limit: stack.bottom().addr() };
+    corosensei::on_stack(span, f);
 }
 
 /// Starts to load the cache line at `address`, which need not be valid.

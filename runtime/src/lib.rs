@@ -11,15 +11,19 @@
 //!   tasklet keeps for itself. Pure data.
 //! - `report`, `error`: what is told when nothing can run or an operation fails.
 //! - `stack`, `context`: guarded stacks, and the switch between them.
+//! - `walk`, `backtrace`: where a tasklet is.
 //! - [`driver`], `mailbox`: what the scheduler asks of the outside world, and what other threads tell it.
+//! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
 //! - `thread_end`: a thread's end, seen before its thread-locals go.
 //! - `table`, `state`, `scheduler`, `ending`, `current`: the tasklets, what becomes of them, the loop, how they are ended,
 //!   and whose loop it is.
 //! - [`park`]: the only door through which anything waits.
 //! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, [`sync`], `task_local`: what users call.
+//! - `dump`, `panic_hook`, `stall`: what is told of tasklets, and of those that hold up the others.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
 //! - `signal`, `herald`, `signals`: signals of the system, and who hears them.
 //! - `group`: tasklets that are stopped together.
+//! - `dump_signal`: dumps on a signal.
 
 mod wake;
 
@@ -37,9 +41,16 @@ mod frame;
 mod context;
 mod stack;
 
+mod backtrace;
+mod walk;
+
 pub mod driver;
 mod mailbox;
 mod thread_end;
+
+mod pulse;
+mod roster;
+mod stall_signal;
 
 mod ending;
 mod scheduler;
@@ -63,6 +74,10 @@ pub mod sync;
 mod task_local;
 mod time;
 
+mod dump;
+mod panic_hook;
+mod stall;
+
 mod sides;
 mod thread;
 mod thread_queue;
@@ -75,7 +90,12 @@ mod signals;
 
 mod group;
 
+mod dump_signal;
+
+pub use backtrace::{Backtrace, Frame};
 pub use channel::{Channel, Iter, Preference};
+pub use dump::{Dump, DumpedTasklet, TaskletState, dump};
+pub use dump_signal::{DumpFormat, dump_on_signal};
 pub use error::{
     Elapsed, JoinError, Killed, Panic, ReceiveError, Refused, SendError, SendReason, TaskletError,
     Thrown,
@@ -93,6 +113,7 @@ pub use scope::{Scope, ScopedTasklet, scope};
 pub use select::Select;
 pub use signal::Signal;
 pub use signals::{SignalIter, Signals, signals};
+pub use stall::watch_stalls;
 pub use state::Summary;
 pub use task_local::{AccessError, LocalKey};
 pub use tasklet::{

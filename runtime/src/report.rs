@@ -35,6 +35,24 @@ impl fmt::Display for Who {
     }
 }
 
+/// A tasklet and where it comes from: `'mail-17' (#4711, created at src/main.rs:12:5)`, or `#4711 (created at
+/// src/main.rs:12:5)`.
+pub(crate) struct Origin<'a> {
+    pub(crate) who: &'a Who,
+    pub(crate) created: &'static Location<'static>,
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Who { id, name } = self.who;
+        match name {
+            _ if *id == TaskletId::MAIN => write!(f, "{}", self.who),
+            Some(name) => write!(f, "'{name}' ({id}, created at {})", self.created),
+            None => write!(f, "{id} (created at {})", self.created),
+        }
+    }
+}
+
 /// One tasklet that waits.
 ///
 /// ```
@@ -125,6 +143,21 @@ impl Report {
     }
 }
 
+/// The first of several tasklets by name, and how many more there are.
+pub(crate) struct Several<I>(pub(crate) I);
+
+impl<'a, I: Iterator<Item = &'a Who> + Clone> fmt::Display for Several<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut whos = self.0.clone();
+        let names: Vec<_> = whos.by_ref().take(NAMED).map(Who::to_string).collect();
+        write!(f, "{}", names.join(", "))?;
+        match whos.count() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 /// Tasklets that one line tells about. There is at least one.
 struct Group<'a> {
     waiters: Vec<&'a Waiter>,
@@ -132,12 +165,7 @@ struct Group<'a> {
 
 impl fmt::Display for Group<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> =
-            self.waiters.iter().take(NAMED).map(|waiter| waiter.who.to_string()).collect();
-        write!(f, "{}", names.join(", "))?;
-        if let more @ 1.. = self.waiters.len() - names.len() {
-            write!(f, " and {more} more")?;
-        }
+        write!(f, "{}", Several(self.waiters.iter().map(|waiter| &waiter.who)))?;
         let first = self.waiters[0];
         if first.who.id != TaskletId::MAIN {
             write!(f, ", created at {}", first.created)?;

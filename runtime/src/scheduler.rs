@@ -7,17 +7,20 @@
 //! - `outside` counts the parked tasklets that time, a socket or another thread can wake. When it is zero and the queue
 //!   is empty, nothing can happen any more: `resolve` says who goes on then.
 
+mod attend;
 mod handles;
 mod outside;
 mod run;
 mod stint;
+mod trace;
 mod turns;
 
+pub(crate) use trace::Errand;
 pub(crate) use turns::Wait;
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     io, mem,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
@@ -28,13 +31,15 @@ use std::{
 use slab::Slab;
 
 use crate::{
+    backtrace::Tracer,
     context::Switch,
     driver::{Driver, Idle},
     error::Refused,
     mailbox::{Heir, Mailbox},
+    roster::Member,
     stack::SizeClass,
     state::{Core, Turn},
-    table::{Flags, Job, Key, MAIN, Stand, State},
+    table::{Flags, Job, Key, LiveFlags, MAIN, Stand, State},
     thread_end,
     wake::{TaskletId, Ticket},
 };
@@ -59,7 +64,7 @@ pub(crate) struct Scheduler {
     /// Who is told when the thread ends, each with its number for the wait that ends with it.
     heirs: RefCell<Slab<(Arc<dyn Heir>, u64)>>,
     /// What the calls of the tasklet that runs have to mind. `ENDED` once the thread's end has begun.
-    pub(crate) flags: Cell<Flags>,
+    pub(crate) flags: LiveFlags,
     /// Called at the end of the thread.
     at_end: fn(),
     /// How many markers of the thread's end were registered.
@@ -74,6 +79,12 @@ pub(crate) struct Scheduler {
     stint: Cell<u32>,
     /// Kept for its memory, between two looks outside.
     woken: RefCell<Vec<Ticket>>,
+    /// What tasklets trace themselves with, while they are asked to.
+    tracer: RefCell<Option<Tracer>>,
+    /// What the tasklet that runs wants done on the native stack.
+    errand: RefCell<Option<Errand>>,
+    /// How this thread is known to those who look at all threads, once there are any.
+    member: OnceCell<Arc<Member>>,
 }
 
 /// Whether a new tasklet goes into the run queue.
@@ -103,7 +114,7 @@ impl Scheduler {
             idle: RefCell::new(Idle::new()),
             mailbox: RefCell::new(None),
             heirs: RefCell::new(Slab::new()),
-            flags: Cell::new(Flags::NONE),
+            flags: LiveFlags::new(Flags::NONE),
             at_end,
             markers: Cell::new(0),
             uncovered: Cell::new(false),
@@ -111,6 +122,9 @@ impl Scheduler {
             unseen: Cell::new(false),
             stint: Cell::new(stint::STINT),
             woken: RefCell::new(Vec::new()),
+            tracer: RefCell::new(None),
+            errand: RefCell::new(None),
+            member: OnceCell::new(),
         }
     }
 
@@ -252,6 +266,7 @@ impl Scheduler {
         if core.tasks.is_empty() {
             core.add_main();
             self.mark();
+            self.introduce();
         }
     }
 
@@ -373,6 +388,9 @@ impl Scheduler {
 
     /// Lets other threads know that nobody here is going to wake up.
     fn leave_to_others(&self) {
+        if let Some(member) = self.member.get() {
+            member.leave();
+        }
         if let Some(mailbox) = self.mailbox.take() {
             mailbox.close();
         }

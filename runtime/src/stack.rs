@@ -306,7 +306,7 @@ fn protect(page: *mut libc::c_void) -> io::Result<()> {
     })
 }
 
-fn page_size() -> usize {
+pub(crate) fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
     *SIZE.get_or_init(|| {
         // SAFETY: it asks for a number and touches nothing.

@@ -114,7 +114,7 @@ pub(crate) struct Totals {
     pub(crate) unread_panics: usize,
 }
 
-/// How [`run`](crate::run) ended: what it did and what it leaves behind.
+/// How [`run`](crate::run) ended: what it did and what it leaves behind. [`dump`](crate::dump) names those that are left.
 ///
 /// ```
 /// # use pila_runtime as pila;

@@ -4,7 +4,15 @@
 //! - A tasklet is in the run queue exactly when its state says `Queued`, with its position there.
 //! - What a switch touches of a tasklet is its [`Stand`], 32 bytes apart from the rest.
 
-use std::{collections::BTreeMap, panic::Location, rc::Rc, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::Location,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use slab::Slab;
 
@@ -112,6 +120,9 @@ impl Flags {
     /// It was killed at some time, whatever hides it.
     pub(crate) const DOOMED: Flags = Flags(512);
 
+    /// It was switched to for nothing but to show where it is. Never among a tasklet's own.
+    pub(crate) const TRACE: Flags = Flags(1 << 14);
+
     #[inline]
     pub(crate) const fn any(self, others: Flags) -> bool {
         self.0 & others.0 != 0
@@ -131,6 +142,43 @@ impl Flags {
     #[inline]
     pub(crate) const fn without(self, others: Flags) -> Flags {
         Flags(self.0 & !others.0)
+    }
+}
+
+/// The scheduler's copy of the flags of the one that runs, and a mark that the next switch wipes out.
+///
+/// The mark costs nothing: a switch writes the flags anyway. It is for the stall watch, whose signal may interrupt its
+/// thread at any instruction; hence atomic.
+#[derive(Debug)]
+pub(crate) struct LiveFlags(AtomicU16);
+
+impl LiveFlags {
+    const MARK: u16 = 1 << 15;
+
+    pub(crate) const fn new(flags: Flags) -> LiveFlags {
+        LiveFlags(AtomicU16::new(flags.0))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Flags {
+        Flags(self.0.load(Ordering::Relaxed) & !Self::MARK)
+    }
+
+    /// Wipes out the mark.
+    #[inline]
+    pub(crate) fn set(&self, flags: Flags) {
+        self.0.store(flags.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn replace(&self, flags: Flags) -> Flags {
+        let before = self.get();
+        self.set(flags);
+        before
+    }
+
+    /// Sets the mark. Whether it was still there.
+    pub(crate) fn mark(&self) -> bool {
+        self.0.fetch_or(Self::MARK, Ordering::Relaxed) & Self::MARK != 0
     }
 }
 

@@ -707,7 +707,7 @@ impl Builder {
         Builder::default()
     }
 
-    /// Gives it a name, for messages.
+    /// Gives it a name, for messages: reports, dumps, and the line that follows the message of a panic in it.
     ///
     /// ```
     /// # use pila_runtime as pila;

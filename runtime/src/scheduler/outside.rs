@@ -20,6 +20,10 @@ impl Scheduler {
     /// Hears the news from outside, waiting for some if nobody can run.
     #[cold]
     pub(super) fn look_outside(&self) {
+        if self.do_errand() {
+            return;
+        }
+        self.attend();
         let mut core = self.core.borrow_mut();
         core.turns_left = TURNS;
         self.stint.set(STINT);
@@ -42,6 +46,8 @@ impl Scheduler {
     pub(super) fn wait_outside(&self, timeout: Option<Duration>) {
         let mut woken = mem::take(&mut *self.woken.borrow_mut());
         let timeout = self.collect_before_wait(timeout, &mut woken);
+        let rest = self.member.get().filter(|_| timeout != Some(Duration::ZERO));
+        let _rest = rest.map(|member| member.pulse.rest());
         let now = {
             let (mut driver, mut idle) = (self.driver.borrow_mut(), self.idle.borrow_mut());
             let driver: &mut dyn Driver = match &mut *driver {

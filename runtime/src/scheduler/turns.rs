@@ -239,7 +239,7 @@ impl Scheduler {
         if !self.switch.leave() {
             self.leave_main();
         }
-        if self.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN)) {
+        if self.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN).with(Flags::TRACE)) {
             self.arrive();
         }
     }
@@ -258,6 +258,7 @@ impl Scheduler {
     /// What the tasklet that has just been switched to does before it goes on.
     #[cold]
     pub(crate) fn arrive(&self) {
+        self.show_calls();
         if let (true, Some(switched)) =
             (self.flags.get().any(Flags::SWITCHES_SEEN), self.switched.get())
         {
