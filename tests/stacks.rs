@@ -36,11 +36,16 @@ fn assert_success(output: &Output) {
     assert!(output.status.success(), "{output:#?}");
 }
 
-/// A line of /proc/self/status, in bytes.
-fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+/// A line of a file like /proc/meminfo, in bytes.
+fn kilobytes(file: &str, name: &str) -> usize {
+    let text = fs::read_to_string(file).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+/// What the process has in memory.
+fn resident() -> usize {
+    kilobytes("/proc/self/status", "VmRSS:")
 }
 
 /// Parks `count` tasklets on a channel that closing releases.
@@ -82,6 +87,14 @@ fn fall(depth: u64) -> u64 {
     if depth == u64::MAX { 0 } else { fall(depth + 1) + frame[3] }
 }
 
+/// The guard was hit, and told of as what it is: the process dies of an abort.
+#[track_caller]
+fn assert_overflow(output: &Output) {
+    assert_eq!(output.status.signal(), Some(6), "{output:#?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains(") overflowed its 256 KiB stack\n"), "{output:#?}");
+}
+
 fn overflow_in_the_second_of_three() {
     // So that there is a stack below: what lies beyond the guard belongs to another.
     let gate = park(1);
@@ -99,7 +112,7 @@ fn a_write_below_a_stack_faults_on_its_guard() {
         return;
     }
     let output = again("a_write_below_a_stack_faults_on_its_guard", "");
-    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+    assert_overflow(&output);
 }
 
 #[test]
@@ -110,7 +123,7 @@ fn a_write_below_a_stack_faults_on_a_guard_made_by_mprotect() {
     }
     let name = "a_write_below_a_stack_faults_on_a_guard_made_by_mprotect";
     let output = again(name, "PILA_STACK_GUARD=mprotect");
-    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+    assert_overflow(&output);
 }
 
 #[test]
@@ -124,7 +137,7 @@ fn a_reused_stack_keeps_its_guard() {
         return;
     }
     let output = again("a_reused_stack_keeps_its_guard", "");
-    assert_eq!(output.status.signal(), Some(11), "{output:#?}");
+    assert_overflow(&output);
 }
 
 #[test]
@@ -370,4 +383,176 @@ fn a_closure_that_never_got_a_stack_may_wait_in_its_destructor() {
         assert_eq!(drops.get(), 1);
         gate.close();
     });
+}
+
+/// Touches some `bytes` of the caller's stack: all but the last frames.
+fn fill(bytes: usize) {
+    fn fill_to(end: usize) {
+        let frame = std::hint::black_box([1u8; 2048]);
+        if frame.as_ptr().addr() > end {
+            fill_to(end);
+        }
+        std::hint::black_box(frame);
+    }
+    let start = std::hint::black_box(0u8);
+    fill_to((&raw const start).addr() - bytes);
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has memory of its own")]
+fn memory_comes_back_after_a_spike() {
+    in_its_own_process("memory_comes_back_after_a_spike", || {
+        const MIB: usize = 1 << 20;
+        /// What the documentation of `trim` says that the free stacks of a thread hold at most, and what a tasklet leaves
+        /// in the tables and in the allocator.
+        const KEPT: usize = 64 * MIB;
+        const TASKLET: usize = 400;
+        let plenty = kilobytes("/proc/meminfo", "MemAvailable:") > 12 << 30;
+        let count = if plenty { 100_000 } else { 20_000 };
+        let tables = || kilobytes("/proc/self/status", "VmPTE:");
+
+        // What any first use of the runtime takes is not the spike's.
+        park(1).close();
+        run();
+        let (before, tables_before) = (resident(), tables());
+        let gate = Channel::<()>::new();
+        for _ in 0..count {
+            let gate = gate.clone();
+            tasklet(move || {
+                fill(64 << 10);
+                drop(gate.receive());
+            });
+        }
+        assert_eq!(run().blocked, count);
+        let spike = resident() - before;
+        assert!(spike > count * (64 << 10), "{spike}");
+        gate.close();
+        assert_eq!(run().finished, count);
+        drop(gate);
+        let (kept, tables_kept) = (resident().saturating_sub(before), tables() - tables_before);
+        let given_back = pila::trim();
+        let rest = resident().saturating_sub(before);
+        let tables_rest = tables().saturating_sub(tables_before);
+        println!(
+            "of {} MiB for {count} tasklets {} were kept; trim gave back {} of stacks and left {}; \
+             of page tables {} MiB were kept and {} left",
+            spike / MIB,
+            kept / MIB,
+            given_back / MIB,
+            rest / MIB,
+            tables_kept / MIB,
+            tables_rest / MIB,
+        );
+        assert!(kept <= KEPT + count * TASKLET, "{kept} bytes are kept");
+        assert!((MIB..=KEPT).contains(&given_back), "{given_back} bytes given back");
+        assert!(rest <= 10 * MIB, "{rest} bytes are left");
+        assert!(tables_rest <= MIB, "{tables_rest} bytes of page tables are left");
+
+        let gate = park(1000);
+        assert_eq!(run().blocked, 1000);
+        gate.close();
+        assert_eq!(run().finished, 1000);
+        assert!(pila::trim() >= 1000 * 4096);
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has memory of its own")]
+fn free_stacks_of_all_sizes_together_keep_64_mib() {
+    in_its_own_process("free_stacks_of_all_sizes_together_keep_64_mib", || {
+        park(1).close();
+        run();
+        let before = resident();
+        for bits in (15..=28).rev() {
+            // 256 MiB of each size, most of it touched.
+            let gate = Channel::<()>::new();
+            for _ in 0..(1 << 28 >> bits) {
+                let gate = gate.clone();
+                let fill = move || {
+                    fill((1 << bits) - (16 << 10));
+                    drop(gate.receive());
+                };
+                drop(Builder::new().stack_size(1 << bits).tasklet(fill).unwrap());
+            }
+            run();
+            gate.close();
+            run();
+        }
+        let kept = resident().saturating_sub(before);
+        println!("{} MiB kept", kept >> 20);
+        assert!(kept <= 64 << 20, "{kept} bytes are kept");
+    });
+}
+
+#[test]
+fn trim_leaves_those_in_use_alone() {
+    let values = Channel::new();
+    let tasklets: Vec<_> = (0..1000)
+        .map(|number| {
+            let values = values.clone();
+            tasklet(move || {
+                let kept = std::hint::black_box([number; 100]);
+                let received: usize = values.receive().unwrap();
+                assert!(kept.iter().all(|&kept| kept == number));
+                received
+            })
+        })
+        .collect();
+    run();
+    // Of every ten neighbours nine end.
+    let mut left = Vec::new();
+    for (number, tasklet) in tasklets.into_iter().enumerate() {
+        match number % 10 {
+            0 => left.push(tasklet),
+            _ => tasklet.kill().unwrap(),
+        }
+    }
+    assert!(pila::trim() >= 900 * 4096);
+    assert_eq!(pila::trim(), 0);
+    for number in 0..100 {
+        values.send(number).unwrap();
+    }
+    let received: Vec<_> = left.into_iter().map(|tasklet| tasklet.join().unwrap()).collect();
+    assert_eq!(received, (0..100).collect::<Vec<_>>());
+    assert!(pila::trim() >= 100 * 4096);
+}
+
+#[test]
+fn a_trimmed_stack_keeps_its_guard() {
+    if is_child() {
+        let gate = park(100);
+        schedule();
+        let last = park(1);
+        schedule();
+        gate.close();
+        // The last one keeps its mapping from being unmapped.
+        assert_eq!(run().blocked, 1);
+        assert!(pila::trim() > 0);
+        overflow_in_the_second_of_three();
+        drop(last);
+        return;
+    }
+    for setup in ["", "PILA_STACK_GUARD=mprotect"] {
+        let output = again("a_trimmed_stack_keeps_its_guard", setup);
+        assert_overflow(&output);
+    }
+}
+
+#[test]
+fn the_guards_of_a_thread_that_ended_do_not_count() {
+    if is_child() {
+        for _ in 0..5 {
+            let thread = pila::spawn_thread(|| {
+                let gate = park(10_000);
+                schedule();
+                let parked = -gate.balance();
+                gate.close();
+                (parked, run().finished)
+            });
+            assert_eq!(thread.unwrap().join().unwrap(), (10_000, 10_000));
+        }
+        return;
+    }
+    let name = "the_guards_of_a_thread_that_ended_do_not_count";
+    assert_success(&again(name, "PILA_STACK_GUARD=mprotect"));
 }

@@ -3,8 +3,10 @@
 //! A narrow seam of four verbs, so that another kind of switch can take its place without touching another file:
 //! make ([`Context::new`]), enter ([`Switch::enter`]), leave ([`Switch::leave`]) and finish ([`Context::finish`]).
 //! A call that needs more stack than its caller has can be lent another: [`on_stack`].
+//! A fifth, [`call_on`], lets whoever runs stand on another stack for the time of a call.
 //!
-//! - A context is entered from the thread's native stack only, and leaves to whoever entered it.
+//! - A context is entered by the thread's native flow of control only, and leaves to whoever entered it, whatever
+//!   stacks the two stand on meanwhile.
 //! - Who is entered next is loaded before that, usually by the one that leaves: between the two jumps of a switch, each of
 //!   which the processor mispredicts, lies nothing but a load of the next stack pointer.
 //! - A context that is dropped before it has finished is leaked, never unwound: its stack may hold references to
@@ -24,7 +26,9 @@ use std::{
     mem,
     num::NonZeroUsize,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
+    thread,
 };
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -105,6 +109,11 @@ impl Context {
         record.stack.bottom().addr().get()..record.stack.top().addr().get()
     }
 
+    /// An address on its stack.
+    pub(crate) fn place(&self) -> usize {
+        self.record.addr().get()
+    }
+
     /// Starts to load what the next [`enter`](Self::enter) is going to touch.
     #[inline]
     pub(crate) fn prefetch(&self) {
@@ -161,6 +170,24 @@ impl Switch {
         self.running.set(Some(NonNull::from(entrance.0)));
     }
 
+    /// An address on the stack that the context which runs was made for.
+    pub(crate) fn place(&self) -> Option<usize> {
+        self.running.get().map(|yielder| yielder.addr().get())
+    }
+
+    /// Whether the one that is loaded is the one that runs, if one does.
+    pub(crate) fn is_current_loaded(&self) -> bool {
+        // The way back lies at the top of the stack, right below the record.
+        let is_below = |place: usize, record: NonNull<Record>| {
+            record.addr().get().checked_sub(place).is_some_and(|distance| distance < 4096)
+        };
+        match (self.place(), self.loaded.get()) {
+            (Some(place), Some(record)) => is_below(place, record),
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
     /// Suspends the context that runs until it is entered again. False, at once, on the native stack.
     // Inlined down to the switch itself: corosensei pairs `call` and `ret` across it, so each frame in between
     // costs the return-address predictor two misses, some 20 ns.
@@ -169,8 +196,8 @@ impl Switch {
         let Some(yielder) = self.running.get() else {
             return false;
         };
-        // SAFETY: `running` is set only while `enter` is below us on this thread's native stack, so the
-        // coroutine's root frame, which owns the yielder, is alive and is the one running.
+        // SAFETY: `running` is set only while `enter` goes on in this thread's native flow of control, so the coroutine's
+        // root frame, which owns the yielder, is alive, and it is the one running, if perhaps on a stack of `call_on`.
         unsafe { yielder.as_ref() }.suspend(());
         self.running.set(Some(yielder));
         true
@@ -181,6 +208,14 @@ impl Switch {
 pub(crate) fn on_stack(stack: &mut Stack, f: impl FnOnce()) {
     let span = Span { base: stack.top().addr(), limit: stack.bottom().addr() };
     corosensei::on_stack(span, f);
+}
+
+/// Calls `f` on `stack`, as the flow of control that calls this. It may leave and be entered again in there.
+///
+/// No panic crosses to the caller's stack as such: it is part of the result.
+pub(crate) fn call_on(stack: &Stack, f: &mut dyn FnMut()) -> thread::Result<()> {
+    let span = Span { base: stack.top().addr(), limit: stack.bottom().addr() };
+    corosensei::on_stack(span, || catch_unwind(AssertUnwindSafe(f)))
 }
 
 /// Starts to load the cache line at `address`, which need not be valid.

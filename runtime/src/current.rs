@@ -5,22 +5,27 @@
 //!   for a call that switches to be made inside [`with`].
 //! - One look-up a call: whoever has the scheduler passes it on.
 
-use std::{mem::ManuallyDrop, time::Instant};
+use std::{fmt, mem::ManuallyDrop, time::Instant};
 
 use crate::{
     driver::{AlreadyInstalled, Driver},
     scheduler::Scheduler,
+    stack::Slot,
 };
 
 thread_local! {
     static SCHEDULER: ManuallyDrop<Scheduler> =
-        const { ManuallyDrop::new(Scheduler::new(|| with(Scheduler::end))) };
+        const { ManuallyDrop::new(Scheduler::new(|| with(Scheduler::end), who_overflows)) };
 }
 
 /// Calls `f` with the scheduler of the calling thread.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Scheduler) -> R) -> R {
     SCHEDULER.with(|scheduler| f(scheduler))
+}
+
+fn who_overflows(slot: &Slot, stack_pointer: Option<usize>, text: &mut dyn fmt::Write) -> bool {
+    with(|scheduler| scheduler.who_overflows(slot, stack_pointer, text))
 }
 
 /// Gives the calling thread's scheduler `driver` in place of the one that every thread starts with.

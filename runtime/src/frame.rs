@@ -77,6 +77,11 @@ impl Frames {
         Frames { frames: Slab::new() }
     }
 
+    /// Gives back the memory that the frames there are do not need.
+    pub(crate) fn shrink(&mut self) {
+        self.frames.shrink_to_fit();
+    }
+
     /// Adds a limit inside `outer`.
     pub(crate) fn add_limit(
         &mut self,

@@ -13,12 +13,14 @@
 //! - `stack`, `context`: guarded stacks, and the switch between them.
 //! - `walk`, `backtrace`: where a tasklet is.
 //! - [`driver`], `mailbox`: what the scheduler asks of the outside world, and what other threads tell it.
-//! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
-//! - `thread_end`: a thread's end, seen before its thread-locals go.
+//! - `thread_end`, `overflow`, `census`: a thread's end, seen before its thread-locals go; a stack's, told before the process
+//!   dies; how deep stacks were used.
 //! - `table`, `state`, `scheduler`, `ending`, `current`: the tasklets, what becomes of them, the loop, how they are ended,
 //!   and whose loop it is.
 //! - [`park`]: the only door through which anything waits.
-//! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, [`sync`], `task_local`: what users call.
+//! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, `big_stack`, `memory`, [`sync`], `task_local`: what
+//!   users call.
+//! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
 //! - `dump`, `panic_hook`, `stall`: what is told of tasklets, and of those that hold up the others.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
 //! - `signal`, `herald`, `signals`: signals of the system, and who hears them.
@@ -44,8 +46,10 @@ mod stack;
 mod backtrace;
 mod walk;
 
+mod census;
 pub mod driver;
 mod mailbox;
+mod overflow;
 mod thread_end;
 
 mod pulse;
@@ -65,8 +69,10 @@ mod tasklet;
 
 mod observers;
 
+mod big_stack;
 mod channel;
 mod limits;
+mod memory;
 mod no_switch;
 mod scope;
 mod select;
@@ -93,6 +99,7 @@ mod group;
 mod dump_signal;
 
 pub use backtrace::{Backtrace, Frame};
+pub use big_stack::{on_big_stack, on_stack_of};
 pub use channel::{Channel, Iter, Preference};
 pub use dump::{Dump, DumpedTasklet, TaskletState, dump};
 pub use dump_signal::{DumpFormat, dump_on_signal};
@@ -102,6 +109,7 @@ pub use error::{
 };
 pub use group::{Group, Stopped, Survivor};
 pub use limits::{shield, timeout};
+pub use memory::trim;
 pub use no_switch::{NoSwitch, no_switch};
 pub use observers::{
     ChannelCallback, ChannelEvent, ScheduleCallback, channel_callback, schedule_callback,

@@ -144,7 +144,20 @@ impl RunQueue {
 
     #[cold]
     fn grow(&mut self) {
-        let mut slots = vec![HOLE; (self.slots.len() * 2).max(64)];
+        self.resize((self.slots.len() * 2).max(64));
+    }
+
+    /// Gives back the memory that the entries do not need.
+    pub(crate) fn shrink(&mut self) {
+        let needed = self.span().next_power_of_two().max(64);
+        if needed < self.slots.len() {
+            self.resize(needed);
+        }
+    }
+
+    /// Moves the entries to `length` slots, a power of two that has room for them.
+    fn resize(&mut self, length: usize) {
+        let mut slots = vec![HOLE; length];
         for position in self.front..self.back {
             let place = position as usize & (slots.len() - 1);
             slots[place] = *self.slot(position);

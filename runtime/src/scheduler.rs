@@ -11,6 +11,7 @@ mod attend;
 mod handles;
 mod outside;
 mod run;
+mod stacks;
 mod stint;
 mod trace;
 mod turns;
@@ -32,10 +33,12 @@ use slab::Slab;
 
 use crate::{
     backtrace::Tracer,
+    census,
     context::Switch,
     driver::{Driver, Idle},
     error::Refused,
     mailbox::{Heir, Mailbox},
+    overflow::{self, AlternateStack, Who},
     roster::Member,
     stack::SizeClass,
     state::{Core, Turn},
@@ -67,6 +70,10 @@ pub(crate) struct Scheduler {
     pub(crate) flags: LiveFlags,
     /// Called at the end of the thread.
     at_end: fn(),
+    /// Says who runs, to whoever tells of an overflow.
+    who: Who,
+    /// What overflows are told on, from the first use of the scheduler on.
+    alternate: RefCell<Option<AlternateStack>>,
     /// How many markers of the thread's end were registered.
     markers: Cell<u32>,
     /// Whether tasklets ran after the last marker.
@@ -105,8 +112,9 @@ pub(crate) enum Status {
 }
 
 impl Scheduler {
-    /// `at_end` is called when the thread ends and passes on to [`end`](Self::end).
-    pub(crate) const fn new(at_end: fn()) -> Scheduler {
+    /// `at_end` is called when the thread ends and passes on to [`end`](Self::end), `who` when a stack overflows and passes
+    /// on to [`who_overflows`](Self::who_overflows).
+    pub(crate) const fn new(at_end: fn(), who: Who) -> Scheduler {
         Scheduler {
             core: RefCell::new(Core::new()),
             switch: Switch::new(),
@@ -116,6 +124,8 @@ impl Scheduler {
             heirs: RefCell::new(Slab::new()),
             flags: LiveFlags::new(Flags::NONE),
             at_end,
+            who,
+            alternate: RefCell::new(None),
             markers: Cell::new(0),
             uncovered: Cell::new(false),
             switched: Cell::new(None),
@@ -260,13 +270,17 @@ impl Scheduler {
         core.next_channel
     }
 
-    /// Makes sure that main has its slot and the thread's end will be seen.
+    /// Makes sure that main has its slot, and that the thread's end and overflows will be seen.
     #[inline]
     pub(crate) fn settle_in(&self, core: &mut Core) {
         if core.tasks.is_empty() {
             core.add_main();
             self.mark();
             self.introduce();
+            *self.alternate.borrow_mut() = overflow::watch(self.who);
+            if census::is_wanted() {
+                core.stacks.count();
+            }
         }
     }
 
@@ -358,13 +372,14 @@ impl Scheduler {
         if self.flags.replace(Flags::ENDED).any(Flags::ENDED) {
             return;
         }
+        self.count_stacks_in_use();
         let core = mem::replace(&mut *self.core.borrow_mut(), Core::new());
         let driver = self.driver.try_borrow_mut().ok().and_then(|mut driver| driver.take());
         self.leave_to_others();
-        let Core { tasks, stacks, started, leftovers, raised, scopes, .. } = core;
+        let Core { tasks, stacks, leftovers, raised, scopes, .. } = core;
         // What found no stack in a scope borrows from what is suspended.
         mem::forget(scopes);
-        if started > 0 {
+        if stacks.is_in_use() {
             stacks.leak();
         }
         // Dropping a context leaks it. A closure that never started may panic, which must not reach the C library.
@@ -384,6 +399,7 @@ impl Scheduler {
         }
         drop_quietly((leftovers, raised));
         drop_quietly(driver);
+        drop(self.alternate.take());
     }
 
     /// Lets other threads know that nobody here is going to wake up.

@@ -1,7 +1,7 @@
 //! Stacks for tasklets: slots cut from large mappings, each with a guard page below it.
 //!
 //! - A slot belongs to the pool or to one [`Stack`]; the pool hands out the slot that came back last, which is warm.
-//! - Mappings are never unmapped while a stack cut from them may still be suspended: [`StackPool::leak`].
+//! - Mappings are never unmapped while a stack cut from them is in use: [`StackPool::leak`].
 //! - Below every stack that was ever handed out lies a page that faults.
 //!
 //! ```text
@@ -18,17 +18,27 @@
 //! made by `mprotect`, which costs two mappings a stack: the process stops at about 32,000.
 //!
 //! Cost: 5 ns to take and give back a warm stack; a new one costs 0.2 µs for its guard and 0.8 µs for its first page.
+//! What the free ones keep of their memory is bounded: see `kept`.
 #![allow(unsafe_code)]
 
+mod kept;
+mod mapping;
+mod slot;
+
 use std::{
-    io,
+    fmt, io, mem,
     ptr::{self, NonNull},
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
 };
 
+pub(crate) use self::mapping::page_size;
+use self::{
+    kept::{Free, SINCE, Since},
+    mapping::Mapping,
+};
+pub(crate) use self::{
+    mapping::release_freed,
+    slot::{Slot, slot_at},
+};
 use crate::error::StackError;
 
 /// The stack a tasklet gets unless its builder says otherwise. Only touched pages count.
@@ -41,13 +51,6 @@ const LARGEST_MAPPING: usize = 4 << 30;
 const LINE: usize = 64;
 /// The smallest page: the next slot's place among these differs, for a slot is an odd number of them.
 const STAGGERED: usize = 4096;
-/// Linux 6.13. Accesses fault, and the mapping is not split.
-const MADV_GUARD_INSTALL: libc::c_int = 102;
-/// Mappings that guards leave to the rest of the process.
-const SPARE_MAPPINGS: usize = 2_000;
-
-/// Guards made by `mprotect` in this process: each splits a mapping in two.
-static SPLIT_GUARDS: AtomicUsize = AtomicUsize::new(0);
 
 /// A size of stack that a pool knows. The first is the default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,9 +88,14 @@ impl Stack {
 #[derive(Debug)]
 pub(crate) struct StackPool {
     classes: Vec<Class>,
-    mappings: Vec<Mapping>,
+    mappings: Vec<(SizeClass, Mapping)>,
     /// Stacks handed out and not given back.
     live: usize,
+    /// Bytes of stacks that may come back before it is looked at what the free ones keep.
+    until_look: isize,
+    /// Whether it is looked at how deep its stacks are used: all of them are zeros when they are handed out.
+    is_counted: bool,
+    since: Since,
 }
 
 /// The stacks of one size.
@@ -96,11 +104,12 @@ struct Class {
     size: usize,
     /// The size of a guard, one page.
     guard: usize,
-    /// Slots that came back, the last on top.
-    free: Vec<NonNull<u8>>,
+    /// Slots that came back, the last on top. The further down, the less one keeps.
+    free: Vec<Free>,
     /// Slots of the newest mapping that were never handed out.
     fresh: Fresh,
-    /// How many slots the next mapping holds.
+    /// How many slots its mappings have, and how many the next one will.
+    slots: usize,
     next_mapping: usize,
 }
 
@@ -110,15 +119,16 @@ struct Fresh {
     left: usize,
 }
 
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    bytes: usize,
-}
-
 impl StackPool {
     pub(crate) const fn new() -> StackPool {
-        StackPool { classes: Vec::new(), mappings: Vec::new(), live: 0 }
+        StackPool {
+            classes: Vec::new(),
+            mappings: Vec::new(),
+            live: 0,
+            until_look: SINCE as isize,
+            is_counted: false,
+            since: Since::start(),
+        }
     }
 
     /// The class of stacks of at least `size` bytes.
@@ -140,26 +150,35 @@ impl StackPool {
         Ok(SizeClass(u8::try_from(place).expect("powers of two from 32 KiB to 1 TiB are few")))
     }
 
+    /// How large the stacks of a class are.
+    pub(crate) fn size(&self, class: SizeClass) -> usize {
+        self.classes[class.0 as usize].size
+    }
+
     /// A stack, the warmest there is.
     ///
     /// # Errors
     /// When the kernel gives no memory or no guard page for another one.
     #[inline]
     pub(crate) fn take(&mut self, class: SizeClass) -> Result<Stack, StackError> {
-        let Some(bottom) =
-            self.classes.get_mut(class.0 as usize).and_then(|class| class.free.pop())
+        let Some(free) = self.classes.get_mut(class.0 as usize).and_then(|class| class.free.pop())
         else {
             return self.take_fresh(class);
         };
         self.live += 1;
-        Ok(self.stack(bottom, class))
+        Ok(self.stack(free.bottom, class))
     }
 
     /// Takes a stack back.
     #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
         self.live -= 1;
-        self.classes[stack.class.0 as usize].free.push(stack.bottom);
+        let class = &mut self.classes[stack.class.0 as usize];
+        class.free.push(Free::just_used(stack.bottom));
+        self.until_look -= class.size as isize;
+        if self.until_look < 0 {
+            self.look(stack.class);
+        }
     }
 
     /// Makes sure that a stack could be taken at this moment.
@@ -172,9 +191,20 @@ impl StackPool {
         Ok(())
     }
 
+    /// Whether it is looked at how deep the stacks are used.
+    #[inline]
+    pub(crate) fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
+    /// Whether a stack is in use.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.live > 0
+    }
+
     /// Gives up the mappings for ever, for stacks cut from them hold suspended frames.
-    pub(crate) fn leak(mut self) {
-        self.mappings.clear();
+    pub(crate) fn leak(self) {
+        mem::forget(self.mappings);
     }
 
     fn add_default(&mut self) {
@@ -185,10 +215,7 @@ impl StackPool {
 
     #[inline]
     fn stack(&self, bottom: NonNull<u8>, class: SizeClass) -> Stack {
-        let stride = self.classes[class.0 as usize].stride();
-        let stagger = bottom.as_ptr() as usize / STAGGERED % 16 * LINE;
-        // SAFETY: `bottom` is the start of a slot of `stride` bytes in a live mapping, and a stagger is under 1 KiB.
-        let top = unsafe { bottom.add(stride - stagger) };
+        let top = top_of(bottom, self.classes[class.0 as usize].stride());
         Stack { bottom, top, class }
     }
 
@@ -202,7 +229,9 @@ impl StackPool {
         let fresh = &mut self.classes[class.0 as usize];
         let stride = fresh.stride();
         let bottom = NonNull::new(fresh.fresh.next).expect("a mapping is not at address 0");
-        guard(bottom).map_err(|source| StackError { live, source })?;
+        let mapping = self.mappings.iter_mut().rev().find(|(_, mapping)| mapping.contains(bottom));
+        let (_, mapping) = mapping.expect("fresh slots lie in a mapping of the pool");
+        mapping.guard(bottom).map_err(|source| StackError { live, source })?;
         fresh.fresh.left -= 1;
         fresh.fresh.next = bottom.as_ptr().wrapping_add(stride);
         self.live += 1;
@@ -210,20 +239,21 @@ impl StackPool {
     }
 
     /// Maps room for more slots, fewer of them when memory is tight.
-    fn map(&mut self, class: SizeClass) -> Result<(), StackError> {
+    fn map(&mut self, size: SizeClass) -> Result<(), StackError> {
         let live = self.live;
-        let class = &mut self.classes[class.0 as usize];
+        let class = &mut self.classes[size.0 as usize];
         let mut count = class.next_mapping;
         let mapping = loop {
-            match Mapping::new(count * class.stride()) {
+            match Mapping::new(class.stride(), count) {
                 Ok(mapping) => break mapping,
                 Err(_) if count > 1 => count /= 2,
                 Err(source) => return Err(StackError { live, source }),
             }
         };
         class.next_mapping = (count * 2).min((LARGEST_MAPPING / class.size).max(1));
-        class.fresh = Fresh { next: mapping.start.as_ptr(), left: count };
-        self.mappings.push(mapping);
+        class.slots += count;
+        class.fresh = Fresh { next: mapping.start().as_ptr(), left: count };
+        self.mappings.push((size, mapping));
         Ok(())
     }
 }
@@ -236,6 +266,7 @@ impl Class {
             guard: page_size(),
             free: Vec::new(),
             fresh,
+            slots: 0,
             next_mapping: (FIRST_MAPPING / size).max(1),
         }
     }
@@ -247,79 +278,22 @@ impl Class {
     }
 }
 
-impl Mapping {
-    fn new(bytes: usize) -> io::Result<Mapping> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // A huge page under sparsely used stacks costs 15 times their memory. Older kernels may not know the advice.
-        #[cfg(target_os = "linux")]
-        // SAFETY: the range is the mapping made above; the advice changes no contents.
-        let _ = unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
-        Ok(Mapping { start: NonNull::new(start.cast()).expect("mmap gives no null"), bytes })
+/// Where the stack begins in the slot of `stride` bytes at `bottom`, which is one of a live mapping.
+#[inline]
+fn top_of(bottom: NonNull<u8>, stride: usize) -> NonNull<u8> {
+    let stagger = bottom.as_ptr() as usize / STAGGERED % 16 * LINE;
+    // SAFETY: the slot is that large, and a stagger is under 1 KiB.
+    unsafe { bottom.add(stride - stagger) }
+}
+
+/// A number of bytes, as messages give the size of a stack.
+pub(crate) struct Size(pub(crate) usize);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB")];
+        let (shift, unit) =
+            *units.iter().find(|(shift, _)| self.0 >> shift != 0).unwrap_or(&(10, "KiB"));
+        write!(f, "{} {unit}", self.0 >> shift)
     }
-}
-
-impl Drop for StackPool {
-    fn drop(&mut self) {
-        for mapping in &self.mappings {
-            // SAFETY: the pool made the mapping. Whoever lets a pool drop has every stack back: a pool with suspended
-            // stacks ends in `leak`, which empties the list.
-            unsafe { libc::munmap(mapping.start.as_ptr().cast(), mapping.bytes) };
-        }
-    }
-}
-
-/// Makes the page at `bottom`, which lies in a mapping of a pool and in no stack's use, fault on access.
-fn guard(bottom: NonNull<u8>) -> io::Result<()> {
-    static GUARD_ADVICE: OnceLock<bool> = OnceLock::new();
-    let page = bottom.as_ptr().cast();
-    let forced = || std::env::var_os("PILA_STACK_GUARD").is_some_and(|kind| kind == "mprotect");
-    // SAFETY: the page is the pool's own and holds nothing.
-    let advise = || unsafe { libc::madvise(page, page_size(), MADV_GUARD_INSTALL) } == 0;
-    // The first page asked for is the probe.
-    if *GUARD_ADVICE.get_or_init(|| !forced() && advise()) {
-        return if advise() { Ok(()) } else { Err(io::Error::last_os_error()) };
-    }
-    protect(page)
-}
-
-fn protect(page: *mut libc::c_void) -> io::Result<()> {
-    let mappings = 2 * SPLIT_GUARDS.fetch_add(1, Ordering::Relaxed);
-    // At the limit every allocation of the process would fail as well: leave the rest some.
-    let result = if mappings + SPARE_MAPPINGS > max_map_count() {
-        Err(io::Error::from_raw_os_error(libc::ENOMEM))
-    // SAFETY: the page is the pool's own and holds nothing.
-    } else if unsafe { libc::mprotect(page, page_size(), libc::PROT_NONE) } != 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        return Ok(());
-    };
-    SPLIT_GUARDS.fetch_sub(1, Ordering::Relaxed);
-    result.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENOMEM) => StackError::mappings(max_map_count(), mappings / 2),
-        _ => error,
-    })
-}
-
-pub(crate) fn page_size() -> usize {
-    static SIZE: OnceLock<usize> = OnceLock::new();
-    *SIZE.get_or_init(|| {
-        // SAFETY: it asks for a number and touches nothing.
-        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-        usize::try_from(size).unwrap_or(4096)
-    })
-}
-
-/// How many mappings the kernel allows a process.
-fn max_map_count() -> usize {
-    static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-        text.trim().parse().unwrap_or(65_530)
-    })
 }

@@ -14,12 +14,13 @@ use std::{
 use slab::Slab;
 
 use crate::{
+    census::{self, User},
     context::{self, Context},
     frame::{Frames, Strike},
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     scopes::{Member, Scopes},
-    stack::StackPool,
+    stack::{self, StackPool},
     table::{Flags, Job, Key, MAIN, Stand, State, Task, Wake},
     timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
@@ -434,7 +435,11 @@ impl Core {
     #[inline]
     pub(crate) fn finish(&mut self, context: Context) {
         // The stack goes back here, on the loop's stack: a tasklet cannot free the one it stands on.
-        self.stacks.give(context.finish());
+        let stack = context.finish();
+        if self.stacks.is_counted() {
+            self.count_stack(self.current, stack.bottom().addr().get());
+        }
+        self.stacks.give(stack);
         let task = self.remove(self.current);
         if let Some(member) = task.member {
             self.leave_scope(member);
@@ -444,6 +449,14 @@ impl Core {
         self.last = Last::Ended;
         if self.killers == 0 {
             self.feed_starved();
+        }
+    }
+
+    /// Counts how deep the stack that `address` lies in was used, for a tasklet.
+    #[cold]
+    pub(crate) fn count_stack(&self, index: u32, address: usize) {
+        if let Some(slot) = stack::slot_at(address) {
+            census::count(self.tasks[index as usize].created, User::Tasklet, &slot);
         }
     }
 
@@ -462,6 +475,20 @@ impl Core {
         self.starved.pop_front();
         self.enqueue_front(index);
         true
+    }
+
+    /// Gives back the memory of free stacks, and the room that the tables do not need. Gives the bytes of the stacks.
+    pub(crate) fn trim(&mut self) -> usize {
+        self.tasks.shrink_to_fit();
+        let needed = self.tasks.iter().next_back().map_or(0, |(last, _)| last + 1);
+        self.stands.truncate(needed);
+        self.stands.shrink_to_fit();
+        self.frames.shrink();
+        self.queue.shrink();
+        self.timers.shrink();
+        self.starved.shrink_to_fit();
+        self.fired = Vec::new();
+        self.stacks.trim()
     }
 
     /// Wakes those the driver names, then those whose deadline is not after `now`.

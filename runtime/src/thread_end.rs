@@ -1,4 +1,4 @@
-//! The end of a thread, seen before any of its thread-locals is gone.
+//! The end of a thread, seen before any of its thread-locals is gone; and that of the process.
 //!
 //! - A suspended tasklet may hold a reference into a thread-local. It must never run again once a destructor of
 //!   thread-locals has begun, and such a destructor may call into the scheduler.
@@ -24,6 +24,14 @@ pub(crate) const MAX_MARKERS: u32 = 65_536;
 /// Calls `ended` when the thread ends, before the destructor of any thread-local that is registered by now.
 pub(crate) fn register(ended: fn()) {
     imp::register(ended);
+}
+
+/// Calls `ended` when the process ends by returning from `main` or by `exit`, after the end of the thread that does it.
+/// It must not panic.
+pub(crate) fn at_process_end(ended: extern "C" fn()) {
+    // SAFETY: it is a function of this program, which lives as long as the process. Without memory for the note it is not
+    // called, which nobody needs.
+    unsafe { libc::atexit(ended) };
 }
 
 /// Whether a destructor of a thread-local is running on this thread.

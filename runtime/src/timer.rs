@@ -79,6 +79,11 @@ impl TimerQueue {
         TimerKey(Slot::new(key))
     }
 
+    /// Gives back the memory that the deadlines there are do not need.
+    pub(crate) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// Takes a deadline out that has not fired. One that [`expire`](Self::expire) took out just now, and whose tasklet is
     /// woken by another that fired with it, is gone already.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
