@@ -157,5 +157,7 @@ fn a_scope_with_a_tasklet_that_finds_no_stack_says_so() {
 #[test]
 #[cfg_attr(feature = "sanitizer", ignore = "it is built without the sanitizer")]
 fn a_panic_is_the_end_as_in_any_such_program() {
-    assert_eq!(last_words("scope of one that panics"), ["no way"]);
+    let words = last_words("scope of one that panics");
+    assert_eq!((words.len(), &*words[0]), (2, "no way"), "{words:?}");
+    assert!(words[1].starts_with("in tasklet #1 (created at "), "{words:?}");
 }
