@@ -237,7 +237,8 @@ impl Backtrace {
     ///
     /// ```
     /// # use pila_runtime as pila;
-    /// let main = &pila::dump().tasklets()[0].backtrace;
+    /// let dump = pila::dump();
+    /// let main = &dump.tasklets()[0].backtrace;
     /// assert!(main.frames().iter().any(|frame| frame.function.as_ref().is_some_and(|f| f.contains("main"))));
     /// ```
     #[must_use]

@@ -102,7 +102,7 @@ pub struct Dump {
 /// assert_eq!((reader.who.id, reader.who.name.as_deref()), (tasklet.id(), Some("reader")));
 /// assert_eq!(reader.state, TaskletState::Blocked);
 /// assert_eq!(reader.waiting, Some(Waiting::Receive(channel.id())));
-/// assert_eq!(reader.created.line(), line!() - 6);
+/// assert_eq!(reader.created.line(), line!() - 7);
 /// # channel.close();
 /// # pila::run();
 /// # Ok::<(), std::io::Error>(())
