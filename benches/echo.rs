@@ -1,10 +1,11 @@
-//! A server that sends back what it gets: 64 bytes a request, over 1, 50 and 1,000 loopback connections. The throughput
-//! is that of requests.
+//! A server that sends back what it gets: 64 bytes a request, over 1, 50, 1,000 and 10,000 loopback connections. The
+//! throughput is that of requests.
 //!
 //! - `pila`: a tasklet for each connection, reading and writing plainly, on one thread.
 //! - `epoll`: the floor. A bare `epoll` loop, level-triggered, that reads and writes whatever is ready.
-//! - The load is the same for both, from a second thread: each connection sends its next request when it has the answer.
-//!   The server keeps to the first processor this process may use and the load to the last, if there are two.
+//! - The load is the same for both: each connection sends its next request when it has the answer. The server is a process
+//!   of its own and keeps to the first processor this one may use, the load to the last, if there are two. A row for whose
+//!   connections the limit of descriptors is too low is left out.
 //!
 //! Both rows depend first on how far apart the machine has put the two processors. The time of a cache line's way from
 //! one to the other and back, taken before each row and after it, is printed on standard error: compare rows of like
@@ -14,68 +15,43 @@
 //! cargo bench --bench echo
 //! ```
 
+mod processors;
+mod ready;
 mod settings;
 
 use std::{
-    hint,
-    io::{ErrorKind, Read, Write},
+    env,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsFd, OwnedFd},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use criterion::{BenchmarkId, Throughput};
 use rustix::{
-    event::{
-        Timespec,
-        epoll::{self, CreateFlags, Event, EventData, EventFlags},
-    },
+    event::{Timespec, epoll::Event},
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-use crate::settings::in_rounds;
+use crate::{
+    processors::{Side, print_distance},
+    ready::Ready,
+    settings::in_rounds,
+};
 
-const CONNECTIONS: [usize; 3] = [1, 50, 1_000];
+const CONNECTIONS: [usize; 4] = [1, 50, 1_000, 10_000];
 const MESSAGE: usize = 64;
-/// Events taken from the kernel at a time.
-const EVENTS: usize = 1024;
-
 /// The load only looks and never sleeps: to wake its processor would take the server longer than the request.
-const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const LOOK: Option<&Timespec> = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
+/// What a process needs beside its connections.
+const OTHER_DESCRIPTORS: u64 = 50;
+/// With this in its environment a process is the server of that name.
+const SERVER: &str = "PILA_BENCH_ECHO_SERVER";
 
-/// Which processor a thread keeps to.
-#[derive(Clone, Copy)]
-enum Side {
-    Server,
-    Load,
-}
-
-impl Side {
-    /// Binds the calling thread, as far as the system lets it.
-    fn keep_to(self) {
-        // Asked once, for threads inherit to what the one that made them was bound.
-        static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
-        let allowed = ALLOWED.get_or_init(|| sched_getaffinity(None).unwrap_or_default());
-        let mut processors = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
-        let chosen = match self {
-            Side::Server => processors.next(),
-            Side::Load => processors.next_back(),
-        };
-        let mut only = CpuSet::new();
-        chosen.into_iter().for_each(|processor| only.set(processor));
-        // Unbound, the rows are only noisier.
-        let _ = sched_setaffinity(None, &only);
-    }
-}
-
-/// A server that has accepted all its connections.
+/// A server that ends when all its connections have come and gone.
 type Serve = fn(TcpListener, usize);
+
+const ROWS: [(&str, Serve); 2] = [("pila", serve_with_pila), ("epoll", serve_with_epoll)];
 
 fn serve_with_pila(listener: TcpListener, connections: usize) {
     let listener = pila::net::TcpListener::from(listener);
@@ -98,22 +74,23 @@ fn serve_with_pila(listener: TcpListener, connections: usize) {
 }
 
 fn serve_with_epoll(listener: TcpListener, connections: usize) {
-    let mut streams = Vec::with_capacity(connections);
     let ready = Ready::new();
-    for number in 0..connections {
-        let (stream, _) = listener.accept().expect("the load connects");
-        stream.set_nodelay(true).expect("it is a socket");
-        ready.add(&stream, number);
-        streams.push(stream);
-    }
-    let (mut buffer, mut open) = ([0; 1024], connections);
-    let mut events = Vec::with_capacity(EVENTS);
+    let mut streams: Vec<_> = (0..connections)
+        .map(|number| {
+            let (stream, _) = listener.accept().expect("the load connects");
+            stream.set_nodelay(true).expect("it is a socket");
+            stream.set_nonblocking(true).expect("it is a socket");
+            ready.add(&stream, number);
+            Some(stream)
+        })
+        .collect();
+    let (mut buffer, mut open, mut events) = ([0; 1024], connections, Vec::new());
     while open > 0 {
         for number in ready.wait(None, &mut events) {
-            let mut stream = &streams[number];
+            let Some(stream) = &mut streams[number] else { continue };
             match stream.read(&mut buffer) {
                 Ok(0) => {
-                    epoll::delete(&ready.epoll, stream).expect("it was added");
+                    streams[number] = None;
                     open -= 1;
                 }
                 Ok(read) => stream.write_all(&buffer[..read]).expect("64 bytes find room"),
@@ -123,33 +100,17 @@ fn serve_with_epoll(listener: TcpListener, connections: usize) {
     }
 }
 
-/// Sockets that are watched for something to read, by number.
-struct Ready {
-    epoll: OwnedFd,
-}
-
-impl Ready {
-    fn new() -> Ready {
-        Ready { epoll: epoll::create(CreateFlags::CLOEXEC).expect("a descriptor is left") }
-    }
-
-    fn add(&self, stream: &TcpStream, number: usize) {
-        stream.set_nonblocking(true).expect("it is a socket");
-        let data = EventData::new_u64(number as u64);
-        epoll::add(&self.epoll, stream.as_fd(), data, EventFlags::IN).expect("it is a socket");
-    }
-
-    /// Waits until some are ready, or only looks, and says which.
-    fn wait<'a>(
-        &self,
-        timeout: Option<&Timespec>,
-        events: &'a mut Vec<Event>,
-    ) -> impl Iterator<Item = usize> + 'a {
-        events.clear();
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout)
-            .expect("nothing interrupts it");
-        events.drain(..).map(|event| event.data.u64() as usize)
-    }
+/// What a server's process does: it says where it listens, and serves.
+fn server(name: &str) {
+    let (row, connections) = name.split_once(' ').expect("a row and a number");
+    let (_, serve) = ROWS.iter().find(|(known, _)| *known == row).expect("it is a row");
+    Side::Measured.keep_to();
+    // As std's `bind`, but with room in its queue for all who connect while it is busy.
+    let listener = pila::net::TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
+    let listener = TcpListener::from(listener);
+    listener.set_nonblocking(false).expect("it is a socket");
+    println!("{}", listener.local_addr().expect("it is bound"));
+    serve(listener, connections.parse().expect("it is a number"));
 }
 
 /// The connections from which the requests come, and the server at their other end.
@@ -157,20 +118,23 @@ struct Load {
     streams: Vec<TcpStream>,
     ready: Ready,
     events: Vec<Event>,
-    server: Option<JoinHandle<()>>,
+    server: Child,
 }
 
 impl Load {
-    fn new(serve: Serve, connections: usize) -> Load {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
-        let address = listener.local_addr().expect("it is bound");
-        let server = thread::spawn(move || {
-            Side::Server.keep_to();
-            serve(listener, connections);
-        });
+    fn new(row: &str, connections: usize) -> Load {
+        let mut server = Command::new(env::current_exe().expect("this program has a file"))
+            .env(SERVER, format!("{row} {connections}"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started");
+        let mut address = String::new();
+        let answer = server.stdout.take().expect("it is piped");
+        BufReader::new(answer).read_line(&mut address).expect("the server says where it listens");
+        let address = address.trim().parse().expect("an address");
         let ready = Ready::new();
         let streams = (0..connections).map(|number| connect(address, &ready, number)).collect();
-        Load { streams, ready, events: Vec::with_capacity(EVENTS), server: Some(server) }
+        Load { streams, ready, events: Vec::new(), server }
     }
 
     /// The time of so many requests on each connection.
@@ -185,7 +149,7 @@ impl Load {
             sent += 1;
         }
         while answered < total {
-            for number in self.ready.wait(Some(&LOOK), &mut self.events) {
+            for number in self.ready.wait(LOOK, &mut self.events) {
                 let mut stream = &self.streams[number];
                 stream.read_exact(&mut buffer).expect("an answer comes in one piece");
                 answered += 1;
@@ -202,6 +166,7 @@ impl Load {
 fn connect(address: SocketAddr, ready: &Ready, number: usize) -> TcpStream {
     let stream = TcpStream::connect(address).expect("the server listens");
     stream.set_nodelay(true).expect("it is a socket");
+    stream.set_nonblocking(true).expect("it is a socket");
     ready.add(&stream, number);
     stream
 }
@@ -209,72 +174,45 @@ fn connect(address: SocketAddr, ready: &Ready, number: usize) -> TcpStream {
 impl Drop for Load {
     fn drop(&mut self) {
         self.streams.clear();
-        let server = self.server.take().expect("a load is dropped once");
-        server.join().expect("the server has not panicked");
+        let status = self.server.wait().expect("it is our child");
+        assert!(status.success(), "the server ended with {status}");
     }
 }
 
-/// How long a cache line takes from one side's processor to the other's and back.
-fn cache_line_round_trip() -> Duration {
-    const TRIPS: u64 = 20_000;
-    static LINE: AtomicU64 = AtomicU64::new(0);
-    let wait_for = |turn| {
-        let mut spins = 0_u32;
-        while LINE.load(Ordering::Acquire) != turn {
-            hint::spin_loop();
-            spins += 1;
-            // Where both sides share one processor.
-            if spins.is_multiple_of(10_000) {
-                thread::yield_now();
-            }
-        }
-    };
-    LINE.store(0, Ordering::Release);
-    let other = thread::spawn(move || {
-        Side::Server.keep_to();
-        for trip in 0..TRIPS {
-            wait_for(2 * trip + 1);
-            LINE.store(2 * trip + 2, Ordering::Release);
-        }
-    });
-    LINE.store(1, Ordering::Release);
-    wait_for(2);
-    let start = Instant::now();
-    for trip in 1..TRIPS {
-        LINE.store(2 * trip + 1, Ordering::Release);
-        wait_for(2 * trip + 2);
-    }
-    let time = start.elapsed() / (TRIPS as u32 - 1);
-    other.join().expect("it does not panic");
-    time
-}
-
-/// Two descriptors a connection are more than the usual soft limit.
-fn raise_descriptor_limit() {
+/// Whether a process may have so many connections.
+fn has_room_for(connections: usize) -> bool {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // More than the usual soft limit. A failure shows below.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    getrlimit(Resource::Nofile).current.is_none_or(|limit| limit >= needed)
 }
 
 fn main() {
-    raise_descriptor_limit();
+    if let Ok(name) = env::var(SERVER) {
+        return server(&name);
+    }
     Side::Load.keep_to();
     let mut criterion = settings::criterion();
     let mut group = criterion.benchmark_group("echo");
     group.throughput(Throughput::Elements(1));
-    let rows: [(_, Serve); 2] = [("pila", serve_with_pila), ("epoll", serve_with_epoll)];
     for connections in CONNECTIONS {
-        for (row, serve) in rows {
+        if !has_room_for(connections) {
+            eprintln!("echo/{connections}: left out, `ulimit -Hn` is lower");
+            continue;
+        }
+        for (row, _) in ROWS {
             let mut load = None;
             group.bench_function(BenchmarkId::new(row, connections), |bencher| {
                 let load = load.get_or_insert_with(|| {
-                    eprintln!("cache line there and back: {:?} before", cache_line_round_trip());
-                    Load::new(serve, connections)
+                    print_distance("before");
+                    Load::new(row, connections)
                 });
                 bencher.iter_custom(|requests| in_rounds(requests, connections, |n| load.run(n)));
             });
             if load.is_some() {
                 drop(load);
-                eprintln!("cache line there and back: {:?} after", cache_line_round_trip());
+                print_distance("after");
             }
         }
     }

@@ -4,6 +4,10 @@
 //!   tasklets wait for later deadlines. Two switches and one reading of the clock are part of it; `without-deadline`
 //!   is the same without setting one. The floor: two bare coroutines, the clock, and a push and a pop of a
 //!   `BinaryHeap` that holds as many.
+//! - `timeout`: a `pila::timeout` of an hour around nothing. The floor: the clock, a push and a pop of a `BinaryHeap`.
+//! - `mostly-cancelled`: 100,000 or 1,000,000 tasklets all wait in a `pila::timeout`; then 99 of 100 are woken, and the
+//!   others' time is up, on a virtual clock. Two switches are part of it; `without-timeout` is the same without a timeout.
+//!   The floor: as many deadlines pushed into a `BinaryHeap`, cancelled by a mark, and popped.
 //! - `read-timeout`: one byte read from a socket that another tasklet wrote to, waiting for it with a read timeout,
 //!   next to the same without one. The system calls are most of it.
 //! - `sleep`: 10,000 tasklets, each sleeping 1 to 100 ms again and again, on a virtual clock, so nothing is waited for.
@@ -21,6 +25,7 @@ use std::{
     cell::{Cell, LazyCell, RefCell},
     cmp::Reverse,
     collections::BinaryHeap,
+    hint::black_box,
     io::{Read, Write},
     rc::Rc,
     time::{Duration, Instant},
@@ -37,6 +42,10 @@ use pila::{
 use crate::{crew::Crew, settings::in_rounds, worker::Worker};
 
 const PENDING: [usize; 2] = [0, 100_000];
+/// Timeouts that are under way at once.
+const TIMEOUTS: [usize; 2] = [100_000, 1_000_000];
+/// One in so many is not cancelled.
+const FIRES: usize = 100;
 const SLEEPERS: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(3600);
 /// As pila's tasklets have.
@@ -160,6 +169,123 @@ fn coroutine(body: impl FnOnce(&Yielder<(), ()>) + 'static) -> Coroutine<(), (),
     Coroutine::with_stack(stack, |yielder, ()| body(yielder))
 }
 
+fn timeout() -> impl FnMut(u64) -> Duration {
+    move |rounds| {
+        let tasklet = pila::tasklet(move || {
+            let start = Instant::now();
+            for round in 0..rounds {
+                pila::timeout(HOUR, || black_box(round)).expect("an hour is not over");
+            }
+            start.elapsed()
+        });
+        tasklet.join().expect("it does not panic")
+    }
+}
+
+fn timeout_floor() -> impl FnMut(u64) -> Duration {
+    let mut heap = BinaryHeap::new();
+    move |rounds| {
+        let start = Instant::now();
+        for round in 0..rounds {
+            heap.push(Reverse(Instant::now() + HOUR));
+            black_box(round);
+            heap.pop();
+        }
+        start.elapsed()
+    }
+}
+
+/// Tasklets that wait, and go on when they are inserted.
+struct Crowd {
+    tasklets: Vec<pila::Tasklet<()>>,
+    /// They return when they are inserted next.
+    end: Rc<Cell<bool>>,
+}
+
+impl Crowd {
+    fn new(size: usize, wait: impl Fn(&mut Random) + Copy + 'static) -> Crowd {
+        let end = Rc::new(Cell::new(false));
+        let tasklets = (0..size)
+            .map(|place| {
+                let (end, mut random) = (end.clone(), Random::new(place));
+                pila::tasklet(move || {
+                    loop {
+                        pila::schedule_remove();
+                        if end.get() {
+                            return;
+                        }
+                        wait(&mut random);
+                    }
+                })
+            })
+            .collect();
+        pila::run();
+        Crowd { tasklets, end }
+    }
+
+    /// Lets all go on, or all but one in [`FIRES`].
+    fn wake(&self, all: bool) {
+        for (place, tasklet) in self.tasklets.iter().enumerate() {
+            if all || place % FIRES != 0 {
+                tasklet.insert().expect("it is paused");
+            }
+        }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.end.set(true);
+        self.wake(true);
+        pila::run();
+    }
+}
+
+/// In a round each of the crowd waits, with a timeout if so wanted, and goes on.
+fn mostly_cancelled(size: usize, timeout: bool) -> impl FnMut(u64) -> Duration {
+    driver::install(Box::new(VirtualClock::new())).expect("the thread has no other driver");
+    let crowd = Crowd::new(size, move |random| {
+        if timeout {
+            // Both ends of it are part of the bench.
+            let _ = pila::timeout(HOUR + random.up_to_an_hour(), pila::schedule_remove);
+        } else {
+            pila::schedule_remove();
+        }
+    });
+    move |rounds| {
+        let start = Instant::now();
+        for _ in 0..rounds {
+            crowd.wake(true);
+            pila::schedule();
+            crowd.wake(!timeout);
+            pila::run();
+        }
+        start.elapsed()
+    }
+}
+
+fn mostly_cancelled_floor(size: usize) -> impl FnMut(u64) -> Duration {
+    let mut heap = BinaryHeap::with_capacity(size);
+    let mut cancelled = vec![false; size];
+    let mut randoms: Vec<_> = (0..size).map(Random::new).collect();
+    move |rounds| {
+        let start = Instant::now();
+        for _ in 0..rounds {
+            cancelled.fill(false);
+            for (place, random) in randoms.iter_mut().enumerate() {
+                heap.push(Reverse((HOUR + random.up_to_an_hour(), place)));
+            }
+            for (place, cancelled) in cancelled.iter_mut().enumerate() {
+                *cancelled = place % FIRES != 0;
+            }
+            let fired =
+                std::iter::from_fn(|| heap.pop()).filter(|Reverse((_, place))| !cancelled[*place]);
+            assert_eq!(fired.count(), size.div_ceil(FIRES));
+        }
+        start.elapsed()
+    }
+}
+
 /// Two tasklets send a byte to and fro: a round is a read of each.
 fn read_timeout(timeout: Option<Duration>) -> impl FnMut(u64) -> Duration {
     let (one, other) = connection().expect("there is a loopback");
@@ -271,6 +397,23 @@ fn main() {
         });
     }
     row(&mut group, BenchmarkId::new("pila", "without-deadline"), 1, || set_and_cancel(0, None));
+    group.finish();
+
+    let mut group = criterion.benchmark_group("timer/timeout");
+    row(&mut group, BenchmarkId::from_parameter("pila"), 1, timeout);
+    row(&mut group, BenchmarkId::from_parameter("binary-heap"), 1, timeout_floor);
+    group.finish();
+
+    let mut group = criterion.benchmark_group("timer/mostly-cancelled");
+    for size in TIMEOUTS {
+        row(&mut group, BenchmarkId::new("pila", size), size, move || mostly_cancelled(size, true));
+        row(&mut group, BenchmarkId::new("pila/without-timeout", size), size, move || {
+            mostly_cancelled(size, false)
+        });
+        row(&mut group, BenchmarkId::new("binary-heap", size), size, move || {
+            mostly_cancelled_floor(size)
+        });
+    }
     group.finish();
 
     let mut group = criterion.benchmark_group("timer/read-timeout");
