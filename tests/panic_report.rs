@@ -157,3 +157,55 @@ fn thousands_that_wait_for_one_thing_are_a_line_of_a_deadlock() {
     let lines = errors.lines().map(|line| line.split(", for ").next().unwrap().to_owned() + "\n");
     assert_eq!(lines.collect::<String>(), expected);
 }
+
+#[test]
+fn thousands_that_wait_alike_each_for_its_own_are_a_few_lines() {
+    const NAME: &str = "thousands_that_wait_alike_each_for_its_own_are_a_few_lines";
+    let line = line!() + 2;
+    if is_child() {
+        for number in 0..5000 {
+            let waits = Builder::new().name(format!("mail-{number}"));
+            drop(waits.tasklet(|| Channel::<u8>::new().receive().is_ok()).unwrap());
+        }
+        let gone = Channel::<u8>::new();
+        let theirs = gone.clone();
+        drop(tasklet(move || theirs.receive().is_ok()));
+        assert_eq!(pila::run().blocked, 5001);
+        // Who is left says so when asked, and when main cannot go on either.
+        eprintln!("{}", pila::leftovers());
+        eprintln!("{}", gone.receive().unwrap_err());
+        return;
+    }
+    let file = file!();
+    let (mails, other) = (line + 2, line + 6);
+    let all: String = (1..=5)
+        .map(|number| {
+            format!(
+                "  'mail-{}' (#{number}), created at {file}:{mails}:24: \
+                 waits for a sender on channel {} (created at {file}:{mails}:35)\n",
+                number - 1,
+                number + 1,
+            )
+        })
+        .chain([
+            format!("  and 4995 more like these, created at {file}:{mails}:24\n"),
+            format!(
+                "  #5001, created at {file}:{other}:14: \
+                 waits for a sender on channel 1 (created at {file}:{}:20)\n",
+                line + 4
+            ),
+        ])
+        .collect();
+    let main = format!(
+        "  'main' (#0): waits for a sender on channel 1 (created at {file}:{}:20)\n",
+        line + 4
+    );
+    let expected = format!(
+        "5001 tasklets wait:\n{all}\
+         deadlock: nothing can run, and nothing outside can wake anyone\n{main}{all}"
+    );
+    let errors = errors(&again(NAME));
+    // How long they have waited is not what is tested here.
+    let lines = errors.lines().map(|line| line.split(", for ").next().unwrap().to_owned() + "\n");
+    assert_eq!(lines.collect::<String>(), expected);
+}

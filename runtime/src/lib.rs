@@ -125,8 +125,8 @@ pub use stall::watch_stalls;
 pub use state::Summary;
 pub use task_local::{AccessError, LocalKey};
 pub use tasklet::{
-    Builder, Handle, Tasklet, current, main_tasklet, run, run_count, schedule, schedule_remove,
-    tasklet,
+    Builder, Handle, Tasklet, current, leftovers, main_tasklet, run, run_count, schedule,
+    schedule_remove, tasklet,
 };
 pub use thread::{ThreadHandle, kill_all, spawn_thread, spawn_thread_named};
 pub use thread_queue::{QueueIter, QueueReceiver, QueueSender, thread_queue};

@@ -1,4 +1,4 @@
-//! Who waits for what: the report that a deadlock carries.
+//! Who waits for what: the report that a deadlock carries, and that of those whom `run` has left.
 //!
 //! - It holds copies only, so it outlives its tasklets and may go to another thread.
 
@@ -80,9 +80,10 @@ pub struct Waiter {
     pub since: Duration,
 }
 
-/// Every tasklet of a thread that waits, made when none of them can go on.
+/// Every tasklet of a thread that waits, made when none of them can go on, or by [`leftovers`](crate::leftovers).
 ///
-/// `Display` gives a line for each tasklet; those created at one place that wait for the same are counted together.
+/// `Display` gives a line for each tasklet. Those created at one place that wait for the same are counted together; of
+/// those that wait each for its own, but alike, five are told of and the rest counted.
 ///
 /// ```
 /// # use pila_runtime as pila;
@@ -94,6 +95,16 @@ pub struct Waiter {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub(crate) waiters: Arc<[Waiter]>,
+    pub(crate) occasion: Occasion,
+}
+
+/// Why a report was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Occasion {
+    /// Nobody can go on.
+    Deadlock,
+    /// Somebody asked who waits.
+    Asked,
 }
 
 impl Report {
@@ -117,29 +128,54 @@ impl Report {
 /// Tasklets that a report names one by one before it only counts them.
 const NAMED: usize = 3;
 
+/// Lines about those that wait alike before the rest of them is only counted.
+const LINES: usize = 5;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "deadlock: nothing can run, and nothing outside can wake anyone")?;
-        for group in self.groups() {
-            write!(f, "\n  {group}")?;
+        match (self.occasion, self.waiters.len()) {
+            (Occasion::Deadlock, _) => {
+                write!(f, "deadlock: nothing can run, and nothing outside can wake anyone")?;
+            }
+            (Occasion::Asked, 0) => write!(f, "nobody waits")?,
+            (Occasion::Asked, 1) => write!(f, "1 tasklet waits:")?,
+            (Occasion::Asked, count) => write!(f, "{count} tasklets wait:")?,
+        }
+        for alike in self.alike() {
+            for group in alike.iter().take(LINES) {
+                write!(f, "\n  {group}")?;
+            }
+            let more = || alike.iter().skip(LINES);
+            if let Some(group) = more().next() {
+                let count: usize = more().map(|group| group.waiters.len()).sum();
+                write!(f, "\n  and {count} more like these, created at {}", group.created())?;
+            }
         }
         Ok(())
     }
 }
 
 impl Report {
-    /// Those that were created at one place and wait for one thing, in the order of the first of each.
-    fn groups(&self) -> Vec<Group<'_>> {
-        let (mut groups, mut places) = (Vec::<Group<'_>>::new(), HashMap::new());
+    /// Those that were created at one place and wait for one thing, in the order of the first of each; and of these groups
+    /// together those that wait alike.
+    fn alike(&self) -> Vec<Vec<Group<'_>>> {
+        let (mut all, mut places, mut kinds) =
+            (Vec::<Vec<Group<'_>>>::new(), HashMap::new(), HashMap::new());
         for waiter in &*self.waiters {
-            let key = (waiter.created, waiter.waiting.to_string(), waiter.holder.clone());
+            let kind = (waiter.created, waiter.waiting.kind());
+            let kind = *kinds.entry(kind).or_insert(all.len());
+            if kind == all.len() {
+                all.push(Vec::new());
+            }
+            let groups = &mut all[kind];
+            let key = (kind, waiter.waiting.to_string(), waiter.holder.clone());
             let place = *places.entry(key).or_insert(groups.len());
             match groups.get_mut(place) {
                 Some(group) => group.waiters.push(waiter),
                 None => groups.push(Group { waiters: vec![waiter] }),
             }
         }
-        groups
+        all
     }
 }
 
@@ -161,6 +197,12 @@ impl<'a, I: Iterator<Item = &'a Who> + Clone> fmt::Display for Several<I> {
 /// Tasklets that one line tells about. There is at least one.
 struct Group<'a> {
     waiters: Vec<&'a Waiter>,
+}
+
+impl Group<'_> {
+    fn created(&self) -> &'static Location<'static> {
+        self.waiters[0].created
+    }
 }
 
 impl fmt::Display for Group<'_> {

@@ -17,11 +17,12 @@ use crate::{
     census::{self, User},
     context::{self, Context},
     frame::{Frames, Strike},
+    report::{Occasion, Report},
     run_queue::{Position, RunQueue},
     scheduler::Payload,
     scopes::{Member, Scopes},
     stack::{self, StackPool},
-    table::{Flags, Job, Key, MAIN, Stand, State, Task, Wake},
+    table::{self, Flags, Job, Key, MAIN, Stand, State, Task, Wake},
     timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
 };
@@ -180,6 +181,11 @@ impl Core {
             now: 0,
             totals: Totals { finished: 0, no_stack: 0, unread_panics: 0 },
         }
+    }
+
+    /// Everyone that waits.
+    pub(crate) fn report(&self, occasion: Occasion) -> Report {
+        table::report(occasion, &self.tasks, &self.stands, &self.holders, self.now)
     }
 
     #[cold]

@@ -21,7 +21,7 @@ use crate::{
     error::{JoinError, Thrown},
     frame::Innermost,
     locals::Locals,
-    report::{Report, Waiter, Who},
+    report::{Occasion, Report, Waiter, Who},
     run_queue::Position,
     scopes::Member,
     stack::SizeClass,
@@ -264,6 +264,7 @@ impl Task {
 
 /// Everyone in `tasks` that waits, at time `now`, by number. `holders` tells who holds which lock.
 pub(crate) fn report(
+    occasion: Occasion,
     tasks: &Slab<Task>,
     stands: &[Stand],
     holders: &BTreeMap<u32, Key>,
@@ -287,7 +288,7 @@ pub(crate) fn report(
         })
         .collect();
     waiters.sort_unstable_by_key(|waiter| waiter.who.id);
-    Report { waiters: waiters.into() }
+    Report { waiters: waiters.into(), occasion }
 }
 
 impl std::fmt::Debug for dyn Job {

@@ -21,7 +21,7 @@ use crate::{
     current::with,
     ending::{When, is_kill, kill_payload},
     error::{Interrupt, JoinError, Panic, Refused, TaskletError, Thrown},
-    report::Who,
+    report::{Occasion, Report, Who},
     scheduler::{Birth, Payload, Scheduler, Status},
     stack::SizeClass,
     state::{Caller, Summary},
@@ -87,6 +87,32 @@ where
 /// ```
 pub fn run() -> Summary {
     with(|scheduler| scheduler.run())
+}
+
+/// Everyone of this thread that waits or is paused: who [`run`] has left, what each waits for, since when, and where it was
+/// created. `println!` tells it, thousands that wait alike in a line or two. [`dump`](crate::dump) has their backtraces too.
+///
+/// ```
+/// # use pila_runtime as pila;
+/// let replies = pila::Channel::<u32>::new();
+/// for _ in 0..1000 {
+///     let replies = replies.clone();
+///     pila::tasklet(move || replies.receive());
+/// }
+/// assert_eq!(pila::run().blocked, 1000);
+/// let left = pila::leftovers();
+/// println!("{left}");
+/// // prints, with how long they have waited when that is a millisecond or more:
+/// // 1000 tasklets wait:
+/// //   #1, #2, #3 and 997 more, created at src/main.rs:4:5: waits for a sender on channel 1 (created at src/main.rs:1:15)
+/// assert_eq!(left.waiters().len(), 1000);
+/// # replies.close();
+/// # pila::run();
+/// # assert_eq!(pila::leftovers().to_string(), "nobody waits");
+/// ```
+#[must_use]
+pub fn leftovers() -> Report {
+    with(|scheduler| scheduler.core.borrow().report(Occasion::Asked))
 }
 
 /// Lets every other tasklet in the run queue have a turn. Returns at once when there is none, or when the caller may
@@ -267,7 +293,8 @@ impl Handle {
     ///
     /// From the kill on no call of the tasklet waits: calls that would fail, those without a `Result` return at once.
     /// Its [`join`](Tasklet::join) gives [`JoinError::Killed`]. A tasklet that kills itself does not return from here, but
-    /// for one that unwinds.
+    /// for one that unwinds. As any unwinding, it aborts the process where it comes to an `extern "C"` frame: wait in a
+    /// [`shield`](crate::shield) below one.
     ///
     /// Stackless: `tasklet.kill()`, which lets others run first.
     ///

@@ -4,7 +4,12 @@
 //!   was left behind in a timer, a channel or a socket is recognised as stale, whoever uses the table slot by then.
 //! - The first wake of a wait wins; later ones find no wait with their number and change nothing.
 
-use std::{fmt, num::NonZeroU32, panic::Location};
+use std::{
+    fmt,
+    mem::{self, Discriminant},
+    num::NonZeroU32,
+    panic::Location,
+};
 
 /// The number of a tasklet: never used twice on its thread. Main is number 0.
 ///
@@ -157,6 +162,23 @@ pub enum Waiting {
 }
 
 impl Waiting {
+    /// What those have in common who wait alike, each for a thing of its own: the kind of wait, and where the thing was
+    /// made.
+    pub(crate) fn kind(self) -> (Discriminant<Waiting>, Option<&'static Location<'static>>) {
+        let made = match self {
+            Waiting::Send(channel) | Waiting::Receive(channel) => Some(channel.created),
+            Waiting::Lock(lock)
+            | Waiting::ReadLock(lock)
+            | Waiting::WriteLock(lock)
+            | Waiting::Notification(lock)
+            | Waiting::Permits(lock)
+            | Waiting::Event(lock)
+            | Waiting::Barrier(lock) => Some(lock.created),
+            _ => None,
+        };
+        (mem::discriminant(&self), made)
+    }
+
     /// Whether something other than a tasklet of this thread can end this wait.
     pub(crate) fn on_outside(self) -> bool {
         match self {

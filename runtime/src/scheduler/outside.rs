@@ -11,8 +11,9 @@ use crate::{
     driver::{AlreadyInstalled, Driver, Notify},
     error::{JoinError, NO_UNWINDING},
     mailbox::{Heir, Mailbox},
+    report::Occasion,
     state::{Last, TURNS},
-    table::{self, MAIN, State, Wake},
+    table::{MAIN, State, Wake},
     wake::Ticket,
 };
 
@@ -150,12 +151,7 @@ impl Scheduler {
         if !matches!(core.stands[MAIN as usize].state, State::Parked(_)) {
             return core.enqueue(MAIN);
         }
-        let wake = Wake::Deadlock(Box::new(table::report(
-            &core.tasks,
-            &core.stands,
-            &core.holders,
-            core.now,
-        )));
+        let wake = Wake::Deadlock(Box::new(core.report(Occasion::Deadlock)));
         let last = match core.last {
             Last::Paused(key) if core.state(key) == Some(State::Paused) => key.index,
             Last::Parked(ticket) if core.is_parked(ticket) => ticket.index,
