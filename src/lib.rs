@@ -5,3 +5,10 @@ pub use pila_net as net;
 #[doc(inline)]
 pub use pila_net::process;
 pub use pila_runtime::*;
+
+/// What the documents beside the README show, tried as they stand.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../docs/endings.md")]
+    mod endings {}
+}

@@ -22,6 +22,8 @@ use crate::{
 /// up, and one that catches the unwinding has every further call refused with [`Refused::Elapsed`], until this returns.
 /// When `f` returns a value all the same, this gives the value.
 ///
+/// As any unwinding, it aborts the process where it comes to an `extern "C"` frame: wait in a [`shield`] below one.
+///
 /// Timeouts nest: the earliest ends what is inside of it, and `Elapsed` says which one it was. A
 /// [`shield`](crate::shield) inside `f` is not ended; a [`scope`](crate::scope()) inside ends its tasklets.
 ///

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IoSlice, IoSliceMut, Read, Write},
+    io::{self, Read, Write},
     rc::Rc,
     time::Duration,
 };
@@ -10,7 +10,6 @@ use std::{
 use pila::{
     Channel, Select, Tasklet,
     driver::{self, VirtualClock},
-    net::{TcpListener, TcpStream},
     offload,
     park::{self, Waiting},
     run, schedule, schedule_remove, scope, sleep, spawn_thread,
@@ -19,38 +18,40 @@ use pila::{
 };
 
 use crate::{
-    alone, descriptors,
-    net_support::{FLOOD, bounded, pair},
-    places::{Hanging, NEVER},
+    alone, assert_back_at, descriptors, names,
+    net_support::{bounded, pair},
+    outside,
+    places::NEVER,
+    warm_up,
 };
 
 const SOON: Duration = Duration::from_millis(3);
 
 /// A call that waits: its name, and how it is made to wait for ever.
-struct Call {
-    name: &'static str,
-    set_up: fn() -> Ready,
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) set_up: fn() -> Ready,
 }
 
 /// A call that is about to wait for ever.
-struct Ready {
+pub(crate) struct Ready {
     call: Box<dyn FnOnce()>,
     /// Clears away what the call needed, and looks whether it can be used again.
     after: Box<dyn FnOnce()>,
 }
 
-fn ready(call: impl FnOnce() + 'static) -> Ready {
+pub(crate) fn ready(call: impl FnOnce() + 'static) -> Ready {
     Ready { call: Box::new(call), after: Box::new(|| ()) }
 }
 
 impl Ready {
-    fn and_after(self, after: impl FnOnce() + 'static) -> Ready {
+    pub(crate) fn and_after(self, after: impl FnOnce() + 'static) -> Ready {
         Ready { after: Box::new(after), ..self }
     }
 }
 
 /// A call on one side of a shared thing, and what still works on it afterwards.
-fn shared<T: 'static>(
+pub(crate) fn shared<T: 'static>(
     thing: T,
     call: impl FnOnce(&T) + 'static,
     after: impl FnOnce(&T) + 'static,
@@ -127,24 +128,6 @@ fn on_condvar(call: fn(&(Mutex<u32>, Condvar))) -> Ready {
 
 fn on_signal(call: fn(&Signal)) -> Ready {
     shared(Signal::new(), call, |signal| assert_eq!(signal.notify(1), 0, "someone is in line"))
-}
-
-fn on_sockets(call: impl FnOnce(&mut TcpStream) + 'static) -> Ready {
-    let (mut mine, peer) = pair();
-    ready(move || call(&mut mine)).and_after(move || drop(peer))
-}
-
-fn on_listener(call: fn(&TcpListener)) -> Ready {
-    shared(TcpListener::bind("127.0.0.1:0").unwrap(), call, |listener| {
-        let address = listener.local_addr().unwrap();
-        let client = tasklet(move || TcpStream::connect(address).unwrap());
-        listener.accept().unwrap();
-        client.join().unwrap();
-    })
-}
-
-fn on_hanging(call: fn(&Hanging)) -> Ready {
-    shared(Hanging::new(), call, |_| ())
 }
 
 /// Joins a tasklet that goes on.
@@ -417,83 +400,44 @@ const CALLS: &[Call] = &[
                 .and_after(move || assert!(sender.is_closed()))
         },
     },
-    Call {
-        name: "`TcpStream::connect`",
-        set_up: || on_hanging(|hanging| drop(TcpStream::connect(hanging.address))),
-    },
-    Call {
-        name: "`TcpStream::connect_timeout`",
-        set_up: || on_hanging(|hanging| drop(TcpStream::connect_timeout(&hanging.address, NEVER))),
-    },
-    Call {
-        name: "`TcpStream::read`",
-        set_up: || on_sockets(|stream| drop(stream.read(&mut [0; 8]))),
-    },
-    Call {
-        name: "`TcpStream::read_vectored`",
-        set_up: || {
-            on_sockets(|stream| drop(stream.read_vectored(&mut [IoSliceMut::new(&mut [0; 8])])))
-        },
-    },
-    Call {
-        name: "`TcpStream::peek`",
-        set_up: || on_sockets(|stream| drop(stream.peek(&mut [0; 8]))),
-    },
-    Call {
-        name: "`TcpStream::write`",
-        set_up: || on_sockets(|stream| drop(stream.write_all(&vec![0; FLOOD]))),
-    },
-    Call {
-        name: "`TcpStream::write_vectored`",
-        set_up: || {
-            on_sockets(|stream| {
-                let part = vec![0; 1 << 16];
-                while stream.write_vectored(&[IoSlice::new(&part), IoSlice::new(&part)]).is_ok() {}
-            })
-        },
-    },
-    Call {
-        name: "`TcpListener::accept`",
-        set_up: || on_listener(|listener| drop(listener.accept())),
-    },
-    Call {
-        name: "`TcpListener::incoming`",
-        set_up: || on_listener(|listener| drop(listener.incoming().next())),
-    },
     Call { name: "a handshake over several reads of a socket", set_up: handshake },
 ];
+
+fn all() -> impl Iterator<Item = &'static Call> {
+    CALLS.iter().chain(outside::CALLS).chain(outside::NAMED)
+}
 
 /// The names of all of them, as the document has them.
 pub(crate) fn listed() -> String {
     let mut list = String::new();
-    for call in CALLS {
+    for call in all() {
         writeln!(list, "- {}", call.name).unwrap();
     }
     list
 }
 
-/// Has each of them ended by `end`, on a thread of its own.
-fn each(end: fn(Ready)) {
-    let _alone = alone();
-    for Call { name, set_up } in CALLS {
-        println!("{name}");
-        bounded(move || {
-            drop(TcpListener::bind("127.0.0.1:0").unwrap());
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            timeout(Duration::ZERO, || listener.accept()).unwrap_err();
-            drop(listener);
-            let before = descriptors();
-            end(set_up());
-            let summary = run();
-            assert_eq!((summary.blocked, summary.paused, summary.unread_panics), (0, 0, 0));
-            assert_eq!(descriptors(), before, "descriptors were leaked");
-        });
-    }
+/// Has each of them ended by `end`, on a thread of its own, in the test `name`.
+fn each(name: &str, end: fn(Ready)) {
+    names::where_names_are_never_found(&format!("calls::{name}"), || {
+        let _alone = alone();
+        let named = if names::are_never_found() { outside::NAMED } else { &[] };
+        for Call { name, set_up } in CALLS.iter().chain(outside::CALLS).chain(named) {
+            println!("{name}");
+            bounded(move || {
+                warm_up();
+                let before = descriptors();
+                end(set_up());
+                let summary = run();
+                assert_eq!((summary.blocked, summary.paused, summary.unread_panics), (0, 0, 0));
+                assert_back_at(before);
+            });
+        }
+    });
 }
 
 #[test]
 fn a_timeout_ends_every_call_that_waits() {
-    each(|Ready { call, after }| {
+    each("a_timeout_ends_every_call_that_waits", |Ready { call, after }| {
         let ended = tasklet(move || timeout(SOON, call));
         let elapsed = ended.join().unwrap().unwrap_err();
         assert_eq!((elapsed.limit(), elapsed.place().file()), (SOON, file!()));
@@ -503,7 +447,7 @@ fn a_timeout_ends_every_call_that_waits() {
 
 #[test]
 fn a_timeout_of_main_ends_every_call_that_waits() {
-    each(|Ready { call, after }| {
+    each("a_timeout_of_main_ends_every_call_that_waits", |Ready { call, after }| {
         // To be paused is to let the others run until nothing can, and then main goes on: it waits for nobody.
         let ended = timeout(SOON, move || {
             call();
@@ -516,7 +460,7 @@ fn a_timeout_of_main_ends_every_call_that_waits() {
 
 #[test]
 fn a_kill_ends_every_call_that_waits() {
-    each(|Ready { call, after }| {
+    each("a_kill_ends_every_call_that_waits", |Ready { call, after }| {
         let victim = tasklet(call);
         // Whatever it does before it waits.
         for _ in 0..3 {

@@ -7,15 +7,15 @@ use std::{
 };
 
 use pila::{
-    Elapsed, JoinError, Tasklet, TaskletError, net::TcpListener, run, schedule, scope, sleep,
-    tasklet, timeout,
+    Elapsed, JoinError, Tasklet, TaskletError, run, schedule, scope, sleep, tasklet, timeout,
 };
 
 use crate::{
-    alone, descriptors,
+    alone, assert_back_at, descriptors, names,
     net_support::bounded,
     places::{Case, NEVER, PLACES, Place, Stand},
     scene::{Last, Scene},
+    warm_up,
 };
 
 /// How a tasklet is ended.
@@ -33,12 +33,13 @@ pub(crate) const WAYS: [Way; 4] = [Way::Kill, Way::KillLater, Way::Timeout, Way:
 /// The timeout of those that are ended by one.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(3);
 
-/// What happens at each place, in the order of `WAYS`.
+/// What happens at each place, in the order of `WAYS`; without those that cannot be had here.
 pub(crate) fn seen() -> Vec<(&'static str, [String; 4])> {
     let _alone = alone();
     let mut failures = Vec::new();
     let mut rows = Vec::new();
-    for place in &PLACES {
+    let is_there = |place: &&Place| !place.looks_up || names::are_never_found();
+    for place in PLACES.iter().filter(is_there) {
         rows.push((
             place.name,
             WAYS.map(|way| {
@@ -58,9 +59,7 @@ pub(crate) fn seen() -> Vec<(&'static str, [String; 4])> {
 
 /// Ends one tasklet and says in a few words what was seen.
 fn end_one(place: &Place, way: Way) -> String {
-    // The poller and what it needs stay with the thread.
-    drop(TcpListener::bind("127.0.0.1:0").unwrap());
-    timeout(Duration::ZERO, || TcpListener::bind("127.0.0.1:0").unwrap().accept()).unwrap_err();
+    warm_up();
     let before = descriptors();
 
     let scene = Rc::new(Scene::default());
@@ -77,7 +76,7 @@ fn end_one(place: &Place, way: Way) -> String {
     after();
     let summary = run();
     assert_eq!((summary.blocked, summary.paused, summary.unread_panics), (0, 0, 0));
-    assert_eq!(descriptors(), before, "descriptors were leaked");
+    assert_back_at(before);
     words
 }
 
@@ -110,7 +109,7 @@ fn end_victim(case: Case, way: Way, scene: &Rc<Scene>, stand: Stand) -> (String,
     if case == Case::Current {
         *scene.killer.borrow_mut() = Some(victim.handle());
     } else {
-        bring_there(case, scene, &victim);
+        bring_there(case, way, scene, &victim);
         match way {
             Way::Timeout => {}
             Way::KillLater => kill_later(scene, &victim),
@@ -124,7 +123,7 @@ fn end_victim(case: Case, way: Way, scene: &Rc<Scene>, stand: Stand) -> (String,
 }
 
 /// Lets the victim run until it is where it is to be ended.
-fn bring_there(case: Case, scene: &Scene, victim: &Tasklet<Result<(), Elapsed>>) {
+fn bring_there(case: Case, way: Way, scene: &Scene, victim: &Tasklet<Result<(), Elapsed>>) {
     if case == Case::NeverStarted {
         return;
     }
@@ -132,12 +131,14 @@ fn bring_there(case: Case, scene: &Scene, victim: &Tasklet<Result<(), Elapsed>>)
         Case::Runnable => scene.entered.get() && victim.is_scheduled(),
         _ => victim.is_blocked(),
     };
-    while !has_arrived() {
+    // Where the machine is busy with other things its timeout may have struck by now.
+    let has_ended = || way == Way::Timeout && !victim.is_alive();
+    while !has_arrived() && !has_ended() {
         schedule();
     }
     // The tasklets of its scope get there after it.
     schedule();
-    assert!(has_arrived());
+    assert!(has_arrived() || has_ended());
 }
 
 fn kill(way: Way, scene: &Rc<Scene>, victim: &Tasklet<Result<(), Elapsed>>) {

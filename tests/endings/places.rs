@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketType};
 
 use crate::{
     matrix::{TIMEOUT, Way},
+    names::SILENT,
     net_support::{FLOOD, pair},
     scene::{Counted, Scene},
 };
@@ -30,6 +31,8 @@ pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) set_up: fn(Way) -> Stand,
+    /// Whether it needs a process where names are never found.
+    pub(crate) looks_up: bool,
 }
 
 /// A place for one victim.
@@ -65,26 +68,35 @@ impl Place {
     }
 }
 
-pub(crate) const PLACES: [Place; 18] = [
-    Place { name: "never started", set_up: |_| stand(|_| unreachable!("it never starts")) },
-    Place { name: "runnable", set_up: runnable },
-    Place { name: "current", set_up: the_current },
-    Place { name: "in `send`", set_up: in_send },
-    Place { name: "in `receive`", set_up: in_receive },
-    Place { name: "in a `Select`", set_up: in_select },
-    Place { name: "in `sleep`", set_up: |_| stand(|_| sleep(NEVER)) },
-    Place { name: "in `join`", set_up: in_join },
-    Place { name: "in a socket's `read`", set_up: in_read },
-    Place { name: "in a socket's `write`", set_up: in_write },
-    Place { name: "in `accept`", set_up: in_accept },
-    Place { name: "in `connect`", set_up: in_connect },
-    Place { name: "in `offload`", set_up: in_offload },
-    Place { name: "in a mutex's `lock`", set_up: in_lock },
-    Place { name: "in `scope`, with tasklets", set_up: in_scope },
-    Place { name: "inside a destructor", set_up: in_destructor },
-    Place { name: "inside `catch_unwind`, which passes it on", set_up: in_catch_unwind },
-    Place { name: "inside `catch_unwind`, which swallows it", set_up: in_swallowing_catch_unwind },
+pub(crate) const PLACES: [Place; 19] = [
+    place("never started", |_| stand(|_| unreachable!("it never starts"))),
+    place("runnable", runnable),
+    place("current", the_current),
+    place("in `send`", in_send),
+    place("in `receive`", in_receive),
+    place("in a `Select`", in_select),
+    place("in `sleep`", |_| stand(|_| sleep(NEVER))),
+    place("in `join`", in_join),
+    place("in a socket's `read`", in_read),
+    place("in a socket's `write`", in_write),
+    place("in `accept`", in_accept),
+    place("in `connect`", in_connect),
+    Place {
+        name: "in `connect`, looking up a name",
+        set_up: |_| stand(|_| drop(TcpStream::connect(SILENT))),
+        looks_up: true,
+    },
+    place("in `offload`", in_offload),
+    place("in a mutex's `lock`", in_lock),
+    place("in `scope`, with tasklets", in_scope),
+    place("inside a destructor", in_destructor),
+    place("inside `catch_unwind`, which passes it on", in_catch_unwind),
+    place("inside `catch_unwind`, which swallows it", in_swallowing_catch_unwind),
 ];
+
+const fn place(name: &'static str, set_up: fn(Way) -> Stand) -> Place {
+    Place { name, set_up, looks_up: false }
+}
 
 fn stand(wait: impl FnOnce(&Rc<Scene>) + 'static) -> Stand {
     Stand { wait: Box::new(wait), label: "the call", after: Box::new(|| ()) }
