@@ -339,13 +339,14 @@ impl Frame {
     /// Whether it belongs to pila or to what carries it.
     fn is_inside(&self) -> bool {
         let inside = ["pila_runtime::", "pila_net::", "corosensei::", "stack_call_", "stack_init_"];
-        inside.iter().any(|name| self.plain_name().starts_with(name))
+        inside.iter().any(|name| self.plain_name().starts_with(name)) || self.is_in(sources::pila)
     }
 
     /// Whether it is what starts a tasklet, or a thread.
     fn is_start(&self) -> bool {
         self.plain_name().starts_with("pila_runtime::tasklet::Packet<")
             || self.plain_name().contains("__rust_begin_short_backtrace")
+            || self.plain_name().starts_with("run<") && self.is_in(sources::tasklet)
     }
 
     /// Whether it is what closures and thread-locals are called through.
@@ -363,13 +364,59 @@ impl Frame {
         glue.iter().any(|glue| name.starts_with(glue))
             || name.contains("AssertUnwindSafe<")
             || name.contains(" as core::ops::function::Fn")
+            || self.is_in(sources::glue)
+    }
+
+    fn is_in(&self, sources: fn(&Path) -> bool) -> bool {
+        self.file.as_deref().is_some_and(sources)
+    }
+}
+
+/// Whose sources a file belongs to: functions that were inlined have names without modules in a program whose debug
+/// information is line tables only.
+mod sources {
+    use std::path::Path;
+
+    const RUNTIME: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+
+    /// Those of pila's packages, and of corosensei, wherever they came from.
+    pub(super) fn pila(file: &Path) -> bool {
+        let is_beside = |file: &Path| {
+            let mut names = file.iter().filter_map(|name| name.to_str());
+            let versioned = concat!("pila-net-", env!("CARGO_PKG_VERSION"));
+            names.next().is_some_and(|name| name == "net" || name == versioned)
+                && names.next() == Some("src")
+        };
+        let packages = Path::new(RUNTIME).parent().and_then(Path::parent);
+        let beside = packages.and_then(|packages| file.strip_prefix(packages).ok());
+        file.starts_with(RUNTIME)
+            || beside.is_some_and(is_beside)
+            || file.iter().any(|name| name.to_str().is_some_and(|n| n.starts_with("corosensei-")))
+    }
+
+    pub(super) fn tasklet(file: &Path) -> bool {
+        file == Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tasklet.rs"))
+    }
+
+    /// Those of std in which closures and thread-locals are called.
+    pub(super) fn glue(file: &Path) -> bool {
+        let files = [
+            "library/core/src/ops/function.rs",
+            "library/core/src/panic/unwind_safe.rs",
+            "library/alloc/src/boxed.rs",
+            "library/std/src/panic.rs",
+            "library/std/src/panicking.rs",
+            "library/std/src/thread/local.rs",
+        ];
+        files.iter().any(|end| file.ends_with(end))
     }
 }
 
 /// The part of `frames` that says something to whoever wrote the program: from the call into pila to what the tasklet
 /// began with. Of calls of pila in between only the outermost is shown. All, if nothing would be left.
 fn shown(frames: &[Frame]) -> Vec<Frame> {
-    let outermost = frames.iter().position(Frame::is_start).unwrap_or(frames.len());
+    let start = frames.iter().position(Frame::is_start);
+    let outermost = start.unwrap_or(frames.len());
     let mut shown: Vec<&Frame> = Vec::new();
     // The call of pila that leads to what was shown last, and glue that may belong to it.
     let (mut inside, mut glue) = (None, Vec::new());
@@ -389,7 +436,10 @@ fn shown(frames: &[Frame]) -> Vec<Frame> {
             shown.push(frame);
         }
     }
-    shown.extend(inside);
+    // What lies between the closure and its start is what starts it.
+    if start.is_none() || shown.is_empty() {
+        shown.extend(inside);
+    }
     match shown.is_empty() {
         true => frames.to_vec(),
         false => shown.into_iter().cloned().collect(),
@@ -434,6 +484,37 @@ mod tests {
             "app::main::{{closure}}",
         ];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn functions_without_modules_are_known_by_their_files() {
+        let (runtime, net) = (env!("CARGO_MANIFEST_DIR"), "net/src/tcp/stream.rs");
+        let beside = Path::new(runtime).with_file_name(net);
+        let std = "/rustc/0123/library/";
+        let frames: Vec<_> = [
+            ("wait", format!("{runtime}/src/scheduler/turns.rs")),
+            ("with<(), closure>", format!("{std}std/src/thread/local.rs")),
+            ("read", beside.to_str().unwrap().to_owned()),
+            ("read_reply", "/home/me/app/src/main.rs".into()),
+            ("run", "/home/me/app/src/tasklet.rs".into()),
+            ("{closure#0}", "/home/me/app/runtime/src/main.rs".into()),
+            ("do_call<closure>", format!("{std}std/src/panicking.rs")),
+            ("with<(), closure>", format!("{runtime}/src/current.rs")),
+            ("run<closure, (), false>", format!("{runtime}/src/tasklet.rs")),
+            ("on_stack", "/registry/corosensei-0.3.4/src/coroutine.rs".into()),
+        ]
+        .into_iter()
+        .map(|(name, file)| Frame {
+            address: 1,
+            function: Some(name.into()),
+            file: Some(file.into()),
+            line: Some(1),
+            column: None,
+        })
+        .collect();
+        let shown = shown(&frames);
+        let names: Vec<_> = shown.iter().filter_map(|frame| frame.function.as_deref()).collect();
+        assert_eq!(names, ["read", "read_reply", "run", "{closure#0}"]);
     }
 
     #[test]
