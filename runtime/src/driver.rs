@@ -19,6 +19,9 @@ use crate::wake::Ticket;
 
 /// Time and news from outside, for one thread's scheduler.
 ///
+/// A driver must not call what waits or yields: it is asked from inside of the scheduler, which panics when it is needed
+/// again meanwhile.
+///
 /// ```
 /// # use pila_runtime as pila;
 /// use std::{io, time::{Duration, Instant}};

@@ -5,7 +5,9 @@
 //! - `thread_end` ends threads with scopes suspended in them, and `thread_locals` looks at thread-locals from inside.
 //! - `kills` kills from destructors at every step of an unwinding.
 //! - `sockets` uses them on another thread while their owner is killed.
+//! - `callers` is code that the runtime calls, and which calls it back.
 
+mod callers;
 mod forgotten;
 mod ground;
 mod kills;

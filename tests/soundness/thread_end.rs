@@ -112,6 +112,59 @@ fn nothing_of_it_goes_on_in_the_destructors_of_thread_locals() {
     assert_eq!(counter.load(Ordering::Relaxed), 0);
 }
 
+/// What a tasklet lends to a thread of std's lies on the tasklet's stack, which nobody comes back to when the tasklet's own
+/// thread ends. It is there for as long as the process.
+#[test]
+fn what_a_leaked_tasklet_lends_to_another_thread_stays_where_it_is() {
+    let (over, reads) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (theirs, count) = (over.clone(), reads.clone());
+    let lend = move || {
+        let lent = std::hint::black_box([7_u64; 64]);
+        thread::scope(|s| {
+            s.spawn(|| {
+                while theirs.load(Ordering::Relaxed) == 0 {
+                    assert!(std::hint::black_box(&lent).iter().all(|&word| word == 7));
+                    count.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                }
+                count.fetch_or(1 << 31, Ordering::Relaxed);
+            });
+            sleep(NEVER);
+        });
+    };
+    let ended = thread::spawn(move || {
+        let on_big = lend.clone();
+        tasklet(lend);
+        tasklet(move || pila::on_big_stack(on_big));
+        // Others, whose stacks are given back and unmapped with the thread.
+        for _ in 0..100 {
+            tasklet(schedule);
+        }
+        for _ in 0..3 {
+            schedule();
+        }
+        pila::trim();
+    });
+    ended.join().unwrap();
+    // Other threads take stacks, and write to them.
+    for _ in 0..5 {
+        let before = reads.load(Ordering::Relaxed);
+        thread::spawn(|| {
+            (0..1000).for_each(|_| drop(tasklet(|| drop(std::hint::black_box([0_u64; 1000])))));
+            run();
+        })
+        .join()
+        .unwrap();
+        while reads.load(Ordering::Relaxed) < before + 10 {
+            thread::yield_now();
+        }
+    }
+    over.store(1, Ordering::Relaxed);
+    while reads.load(Ordering::Relaxed) < 1 << 31 {
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_panic_of_the_thread_leaves_it_as_it_is() {
     let counter = Arc::new(AtomicU32::new(0));
