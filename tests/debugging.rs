@@ -155,9 +155,7 @@ fn cargo(package: &Path, command: &str) -> Command {
 #[test]
 #[cfg_attr(feature = "sanitizer", ignore = "it tests a program that is built without")]
 fn perf_sees_tasklets_and_what_runs_them() {
-    let Some(perf) = find("perf") else {
-        return tell("LEFT OUT: perf is not installed");
-    };
+    let Some(perf) = peer("perf") else { return };
     let pila = format!("[dependencies]\npila = {{ path = {:?} }}\n", env!("CARGO_MANIFEST_DIR"));
     let package = package("profiled", &pila, PROFILED);
     let data = package.join("perf.data");
@@ -191,11 +189,6 @@ fn perf_sees_tasklets_and_what_runs_them() {
     let of_work = samples.iter().filter(|sample| sample.contains("profiled::compute"));
     let whole = samples.iter().filter(|sample| is_whole(sample)).count();
     assert!(whole > 5 && whole * 10 > of_work.count() * 9, "{whole} of {}", samples.len());
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 /// A tasklet that computes for a tenth of a second.

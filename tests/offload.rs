@@ -17,6 +17,7 @@ use std::{
 };
 
 use pila::Refused;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Runs the test `name` of this file in a process of its own, with a pool of `threads`. False in that process.
 fn alone(name: &str, threads: usize) -> bool {
@@ -320,6 +321,43 @@ fn idle_threads_end() {
     }
     assert!(start.elapsed() > Duration::from_secs(3));
     assert_eq!(pila::offload(|| 1).unwrap(), 1);
+}
+
+/// What the process has of its address space, in bytes.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmSize:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer cannot live with so little memory")]
+fn where_no_thread_can_be_made_it_fails_and_the_work_is_dropped() {
+    if alone("where_no_thread_can_be_made_it_fails_and_the_work_is_dropped", 4) {
+        return;
+    }
+    // The stacks of tasklets are there.
+    pila::tasklet(|| ()).join().unwrap();
+    let before = getrlimit(Resource::As);
+    let no_more = Some(address_space() + (1 << 20));
+    setrlimit(Resource::As, Rlimit { current: no_more, ..before.clone() }).unwrap();
+    let dropped = Arc::new(());
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let theirs = dropped.clone();
+            pila::tasklet(move || pila::offload(move || Arc::strong_count(&theirs)))
+        })
+        .collect();
+    for caller in callers {
+        let error = caller.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+    }
+    assert_eq!(Arc::strong_count(&dropped), 1);
+    let pool = pila::offload_pool();
+    assert_eq!((pool.threads, pool.waiting), (0, 0), "{pool:?}");
+    // When there is memory again, all is as ever.
+    setrlimit(Resource::As, before).unwrap();
+    assert_eq!(pila::offload(|| 7).unwrap(), 7);
 }
 
 #[test]

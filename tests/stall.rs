@@ -20,6 +20,7 @@ use std::{
 
 use live::{Started, command, errors, is_child};
 use pila::{Builder, Channel, run, schedule, sleep, tasklet, watch_stalls};
+use rustix::time::{ClockId, clock_gettime};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -302,6 +303,50 @@ fn a_storm_of_its_signals_changes_nothing() {
         return;
     }
     printed(&mut command("a_storm_of_its_signals_changes_nothing"));
+}
+
+/// The processor time that this thread has used.
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// The processor time of so many switches between four tasklets.
+fn switch(rounds: u32) -> Duration {
+    let before = cpu();
+    let tasklets = [(); 4].map(|()| tasklet(move || (0..rounds).for_each(|_| schedule())));
+    tasklets.into_iter().for_each(|tasklet| tasklet.join().unwrap());
+    cpu() - before
+}
+
+/// A watch with a limit of 50 ms sends 40 signals a second. One with a limit of 1 ms sends 50 times as many, and so costs
+/// 50 times as much: a part of the time that can be measured beside that of other processes.
+#[test]
+fn it_costs_less_than_a_hundredth_of_the_time_of_a_thread_that_switches() {
+    const NAME: &str = "it_costs_less_than_a_hundredth_of_the_time_of_a_thread_that_switches";
+    if !is_child() {
+        let errors = printed(&mut command(NAME));
+        let figures = errors.lines().find(|line| line.starts_with("the watch takes")).unwrap();
+        writeln!(io::stderr(), "{figures}").unwrap();
+        return;
+    }
+    let slice = 20 * MILLISECOND;
+    let mut rounds = 1000;
+    while switch(rounds) < slice {
+        rounds *= 2;
+    }
+    let mut ratios = [0.0; 41].map(|_: f64| {
+        watch_stalls(MILLISECOND).unwrap();
+        let watched = switch(rounds);
+        watch_stalls(Duration::MAX).unwrap();
+        watched.as_secs_f64() / switch(rounds).as_secs_f64()
+    });
+    ratios.sort_by(f64::total_cmp);
+    let part = (ratios[20] - 1.0) * 100.0;
+    eprintln!(
+        "the watch takes {part:.2} % of the time with a limit of 1 ms, a fiftieth with 50 ms"
+    );
+    assert!(part < 50.0, "{part} % is a fiftieth of more than one: {ratios:?}");
 }
 
 #[test]
