@@ -10,8 +10,9 @@ use std::{
 };
 
 use pila::{
-    Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, current,
-    driver::{self, VirtualClock},
+    Channel, Elapsed, JoinError, Killed, ReceiveError, Refused, TaskletError, Ticket, Waiting,
+    current,
+    driver::{self, Driver, VirtualClock},
     offload, park, run, schedule, schedule_callback, schedule_remove, scope, set_schedule_callback,
     shield, sleep, tasklet, timeout,
 };
@@ -75,16 +76,43 @@ fn the_outer_one_goes_on_after_the_inner_one_has_struck() {
     assert_eq!(outer.unwrap_err().limit(), SOON * 3);
 }
 
+/// A clock that a test puts forward, and every wait by as long as it lasts.
+#[derive(Clone, Debug)]
+struct Clock(Rc<Cell<Instant>>);
+
+impl Clock {
+    fn install() -> Clock {
+        let clock = Clock(Rc::new(Cell::new(Instant::now())));
+        driver::install(Box::new(clock.clone())).unwrap();
+        clock
+    }
+
+    fn forward(&self, duration: Duration) {
+        self.0.set(self.0.get() + duration);
+    }
+}
+
+impl Driver for Clock {
+    fn now(&self) -> Instant {
+        self.0.get()
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, _: &mut Vec<Ticket>) -> io::Result<()> {
+        self.forward(timeout.expect("somebody waits for a time"));
+        Ok(())
+    }
+}
+
 #[test]
 fn what_a_wait_has_brought_is_not_lost() {
+    let clock = Clock::install();
     let channel = Channel::with_capacity(1);
     let theirs = channel.clone();
     tasklet(move || {
         sleep(SOON);
         theirs.send("in time").unwrap();
         // The deadline passes while the receiver is in the run queue.
-        let busy = Instant::now();
-        while busy.elapsed() < SOON * 2 {}
+        clock.forward(SOON * 2);
     });
     let got = Cell::new(None);
     let ended = timeout(SOON * 2, || {
@@ -236,13 +264,36 @@ fn a_shielded_tasklet_that_kills_itself_goes_on_to_its_next_wait() {
 
 #[test]
 fn a_hundred_thousand_timeouts_leave_nothing_behind() {
+    /// Notes for how long it is to wait at most when somebody waits for its ticket, which it hands back.
+    #[derive(Clone, Default, Debug)]
+    struct Asked {
+        ticket: Rc<Cell<Option<Ticket>>>,
+        timeout: Rc<Cell<Option<Duration>>>,
+    }
+    impl Driver for Asked {
+        fn wait(&mut self, timeout: Option<Duration>, woken: &mut Vec<Ticket>) -> io::Result<()> {
+            if let Some(ticket) = self.ticket.take() {
+                self.timeout.set(timeout);
+                woken.push(ticket);
+            }
+            Ok(())
+        }
+    }
+    let asked = Asked::default();
+    driver::install(Box::new(asked.clone())).unwrap();
+    let wait = || {
+        let ticket = park::begin().unwrap();
+        asked.ticket.set(Some(ticket));
+        park::wait(ticket, Waiting::Outside, None).unwrap();
+        asked.timeout.take()
+    };
+    let with_one = timeout(NEVER, wait).unwrap();
+    assert!(with_one.is_some_and(|left| left <= NEVER), "{with_one:?}");
     for _ in 0..100_000 {
         timeout(NEVER, || ()).unwrap();
+        timeout(Duration::from_nanos(1), || sleep(NEVER)).unwrap_err();
     }
-    // With a deadline left over, run would wait for it.
-    let start = Instant::now();
-    assert_eq!(run().blocked, 0);
-    assert!(start.elapsed() < Duration::from_secs(60));
+    assert_eq!(wait(), None, "a deadline is left over");
 }
 
 /// Leaves a tasklet that panics when main, which calls `body` then, has just been struck by a timeout of `SOON`.

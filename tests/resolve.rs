@@ -15,7 +15,7 @@ use net_support::{bounded, refusing};
 use pila::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use resolver::{NameServer, is_asking, run_asking, works};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use system::{alone, tell};
+use system::{Stopwatch, alone, tell};
 
 mod net_support;
 mod resolver;
@@ -47,9 +47,9 @@ fn small_town() -> NameServer {
 fn longest_stall<T: 'static>(tasklet: &pila::Tasklet<T>) -> Duration {
     let mut longest = Duration::ZERO;
     while tasklet.is_alive() {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         pila::sleep(Duration::from_millis(1));
-        longest = longest.max(start.elapsed() - Duration::from_millis(1));
+        longest = longest.max(start.elapsed().saturating_sub(Duration::from_millis(1)));
     }
     longest
 }
@@ -60,9 +60,10 @@ fn a_name_server_that_never_answers_is_bounded_by_the_timeout() {
     asking(NAME, NameServer::silent, || {
         let limit = Duration::from_secs(1);
         let connects = pila::tasklet(move || {
-            let start = Instant::now();
+            let (start, watch) = (Instant::now(), Stopwatch::start());
             let outcome = pila::timeout(limit, || TcpStream::connect("silent.example:25"));
-            (outcome.unwrap_err().limit(), start.elapsed())
+            assert!(start.elapsed() >= limit);
+            (outcome.unwrap_err().limit(), watch.elapsed())
         });
         let stall = longest_stall(&connects);
         let (struck, elapsed) = connects.join().unwrap();
@@ -70,8 +71,8 @@ fn a_name_server_that_never_answers_is_bounded_by_the_timeout() {
             "no answer: ended after {elapsed:?}, nobody else waited longer than {stall:?}"
         ));
         assert_eq!(struck, limit);
-        assert!(elapsed >= limit && elapsed < limit * 11 / 10, "{elapsed:?}");
-        // Many times what it takes, for other processes want the processor, too.
+        assert!(elapsed < limit * 11 / 10, "{elapsed:?}");
+        // Many times what it takes.
         assert!(stall < Duration::from_millis(50), "{stall:?}");
     });
 }
@@ -83,7 +84,7 @@ fn a_tasklet_that_asks_is_killed_at_once() {
         let connects = pila::tasklet(|| TcpStream::connect("silent.example:25"));
         pila::sleep(Duration::from_millis(50));
         assert!(connects.is_blocked());
-        let start = Instant::now();
+        let start = Stopwatch::start();
         connects.kill().unwrap();
         assert!(start.elapsed() < Duration::from_millis(50));
         assert_eq!(pila::run().blocked, 0);
@@ -237,15 +238,15 @@ fn a_dead_address_costs_less_than_300_milliseconds() {
         let (dead, _queued) = six.or_else(|| dead(Ipv4Addr::LOCALHOST.into())).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
-        let start = Instant::now();
+        let (start, watch) = (Instant::now(), Stopwatch::start());
         let stream = TcpStream::connect(&[dead, live][..]).unwrap();
-        let elapsed = start.elapsed();
+        let (elapsed, ours) = (start.elapsed(), watch.elapsed());
         tell(&format!("{dead} is dead: connected to {live} after {elapsed:?}"));
         assert_eq!(stream.peer_addr().unwrap(), live);
         assert!(elapsed >= Duration::from_millis(250), "it has a head start: {elapsed:?}");
-        assert!(elapsed < Duration::from_millis(300), "{elapsed:?}");
+        assert!(ours < Duration::from_millis(300), "{ours:?}");
         // One that is alive has it to itself.
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let stream = TcpStream::connect(&[live, dead][..]).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
         assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
@@ -258,7 +259,7 @@ fn an_address_that_refuses_costs_nothing() {
         let (_refuses, gone) = refusing();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let live = listener.local_addr().unwrap();
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let stream = TcpStream::connect(&[gone, gone, live][..]).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), live);
         assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());

@@ -8,12 +8,12 @@ use std::{
     process::{Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::system::{PATIENCE, Process, until};
+use crate::system::{PATIENCE, Process, Stopwatch, until};
 
 /// Tells a second run of a test that it is the child, and of which kind.
 const ROLE: &str = "PILA_TEST_ROLE";
@@ -43,7 +43,7 @@ pub(crate) struct End {
     /// The lines that nobody asked for before, and stderr.
     pub(crate) lines: Vec<String>,
     pub(crate) errors: String,
-    /// How long it took from the call of `end` on.
+    /// How long it took from the call of `end` on, less what the caller stood in line for a processor.
     pub(crate) took: Duration,
 }
 
@@ -95,7 +95,7 @@ impl Child {
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self, limit: Duration) -> End {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         let status = until("a child that ends", limit, || self.process.0.try_wait().unwrap());
         let took = begun.elapsed();
         let lines = self.lines.iter().collect();

@@ -82,6 +82,33 @@ pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Op
     }
 }
 
+/// Measures time, less what its thread stood in line for a processor meanwhile: others may have them, and that is no
+/// matter of ours.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    begun: Instant,
+    in_line: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { begun: Instant::now(), in_line: in_line("/proc/thread-self") }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        let in_line = in_line("/proc/thread-self") - self.in_line;
+        self.begun.elapsed().saturating_sub(in_line)
+    }
+}
+
+/// How long a thread or process, by its directory in `/proc`, has stood in line for a processor.
+pub(crate) fn in_line(directory: &str) -> Duration {
+    // Where the system does not say, it is as if it never had.
+    let statistics = fs::read_to_string(format!("{directory}/schedstat")).unwrap_or_default();
+    let nanoseconds = statistics.split_whitespace().nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
 /// Runs `body` on a thread of its own, with a scheduler of its own, and fails when it hangs.
 #[track_caller]
 pub(crate) fn bounded<T: Send + 'static>(
