@@ -340,7 +340,7 @@ fn where_no_thread_can_be_made_it_fails_and_the_work_is_dropped() {
     pila::tasklet(|| ()).join().unwrap();
     let before = getrlimit(Resource::As);
     let no_more = Some(address_space() + (1 << 20));
-    setrlimit(Resource::As, Rlimit { current: no_more, ..before.clone() }).unwrap();
+    setrlimit(Resource::As, Rlimit { current: no_more, ..before }).unwrap();
     let dropped = Arc::new(());
     let callers: Vec<_> = (0..10)
         .map(|_| {

@@ -260,7 +260,8 @@ fn an_iterator_of_messages_may_end_its_sender_and_close_the_channel() {
             }
         })
     }
-    let deeds: [fn(&Channel<Box<u32>>, &Handle); 5] = [
+    type Deed = fn(&Channel<Box<u32>>, &Handle);
+    let deeds: [Deed; 5] = [
         |channel, _| channel.close(),
         |_, sender| _ = sender.kill(),
         |_, sender| _ = sender.kill_later(),

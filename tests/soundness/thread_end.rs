@@ -150,7 +150,7 @@ fn what_a_leaked_tasklet_lends_to_another_thread_stays_where_it_is() {
     for _ in 0..5 {
         let before = reads.load(Ordering::Relaxed);
         thread::spawn(|| {
-            (0..1000).for_each(|_| drop(tasklet(|| drop(std::hint::black_box([0_u64; 1000])))));
+            (0..1000).for_each(|_| drop(tasklet(|| _ = std::hint::black_box([0_u64; 1000]))));
             run();
         })
         .join()
