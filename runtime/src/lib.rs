@@ -37,6 +37,7 @@ mod wait_list;
 mod report;
 
 mod error;
+mod exchange;
 
 mod frame;
 

@@ -271,16 +271,21 @@ impl Scheduler {
     }
 
     /// Makes sure that main has its slot, and that the thread's end and overflows will be seen.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn settle_in(&self, core: &mut Core) {
         if core.tasks.is_empty() {
-            core.add_main();
-            self.mark();
-            self.introduce();
-            *self.alternate.borrow_mut() = overflow::watch(self.who);
-            if census::is_wanted() {
-                core.stacks.count();
-            }
+            self.settle_in_first(core);
+        }
+    }
+
+    #[cold]
+    fn settle_in_first(&self, core: &mut Core) {
+        core.add_main();
+        self.mark();
+        self.introduce();
+        *self.alternate.borrow_mut() = overflow::watch(self.who);
+        if census::is_wanted() {
+            core.stacks.count();
         }
     }
 

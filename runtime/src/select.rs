@@ -6,9 +6,10 @@
 use std::{fmt, marker::PhantomData, time::Duration};
 
 use crate::{
-    channel::{Attempt, Channel, Hurry, Parcel, Seat},
+    channel::Channel,
     current::with,
     error::{Interrupt, ReceiveError, SendError, SendReason},
+    exchange::{Hurry, Parcel, Seat},
     scheduler::Scheduler,
     wake::{Ticket, Waiting},
 };
@@ -241,17 +242,16 @@ enum Reception<'a, T> {
 
 impl<T, R, F: FnOnce(Result<T, ReceiveError>) -> R> Branch<R> for Receive<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
-        let result = match self.channel.take(scheduler, Hurry::MayWait).settle(scheduler) {
-            Attempt::Done(parcel) | Attempt::HandedOver(parcel) => parcel.open(),
-            Attempt::Failed((), refusal) => Err(refusal.into()),
-            Attempt::Blocked(()) => return false,
+        let taken = self.channel.exchange.take(scheduler, Hurry::MayWait);
+        let Some(result) = taken.settle(scheduler) else {
+            return false;
         };
         self.seat = Some(Reception::Over(result));
         true
     }
 
     fn sit(&mut self, ticket: Ticket) {
-        self.seat = Some(Reception::Waiting(self.channel.wait_for_parcel(ticket)));
+        self.seat = Some(Reception::Waiting(self.channel.exchange.wait_for_parcel(ticket)));
     }
 
     fn leave(&mut self) -> bool {
@@ -306,15 +306,16 @@ impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Send<'_, T, F> {
 impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Branch<R> for Send<'_, T, F> {
     fn attempt(&mut self, scheduler: &Scheduler) -> bool {
         let parcel = self.parcel.take().expect("it has not been tried");
-        let result = match self.channel.offer(scheduler, parcel, Hurry::MayWait).settle(scheduler) {
-            Attempt::Done(()) | Attempt::HandedOver(()) => Ok(()),
-            Attempt::Failed(parcel, refusal) => {
-                self.parcel = Some(parcel);
-                Err(refusal.into())
-            }
-            Attempt::Blocked(parcel) => {
+        let offered = self.channel.exchange.offer(scheduler, parcel, Hurry::MayWait);
+        let result = match offered.settle(scheduler) {
+            Ok(None) => Ok(()),
+            Ok(Some(parcel)) => {
                 self.parcel = Some(parcel);
                 return false;
+            }
+            Err((parcel, refusal)) => {
+                self.parcel = Some(parcel);
+                Err(refusal.into())
             }
         };
         self.seat = Some(Dispatch::Over(result));
@@ -323,7 +324,7 @@ impl<T, R, F: FnOnce(Result<(), SendError<T>>) -> R> Branch<R> for Send<'_, T, F
 
     fn sit(&mut self, ticket: Ticket) {
         let parcel = self.parcel.take().expect("nobody took it");
-        self.seat = Some(Dispatch::Waiting(self.channel.wait_with(ticket, parcel)));
+        self.seat = Some(Dispatch::Waiting(self.channel.exchange.wait_with(ticket, parcel)));
     }
 
     fn leave(&mut self) -> bool {

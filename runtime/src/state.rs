@@ -278,7 +278,7 @@ impl Core {
                 self.unpark(Ticket { index, sequence }, wake);
             }
             State::Queued(_) | State::Starved => self.pause(index),
-            State::Paused => self.tasks[index as usize].wake = wake,
+            State::Paused => self.set_wake(index, wake),
             State::Running => {}
         }
     }
@@ -305,17 +305,19 @@ impl Core {
 
     #[inline]
     pub(crate) fn park(&mut self, ticket: Ticket, waiting: &Waiting, deadline: Option<u64>) {
-        let now = self.now;
-        let state = &mut self.stands[ticket.index as usize].state;
-        assert!(*state == State::Running, "a ticket serves the tasklet it was made for");
-        *state = State::Parked(ticket.sequence);
+        let stand = &mut self.stands[ticket.index as usize];
+        assert!(stand.state == State::Running, "a ticket serves the tasklet it was made for");
+        stand.state = State::Parked(ticket.sequence);
+        // Not every wait that was ended by something else is asked how it ended.
+        stand.flags = stand.flags.without(Flags::INTERRUPTED);
         let task = &mut self.tasks[ticket.index as usize];
-        (task.waiting, task.since) = (*waiting, now);
-        task.outside =
-            waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame);
-        task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));
+        (task.waiting, task.since) = (*waiting, self.now);
+        if waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame) {
+            stand.flags = stand.flags.with(Flags::OUTSIDE);
+            task.timer = deadline.map(|deadline| self.timers.insert(deadline, ticket));
+            self.outside += 1;
+        }
         self.parked += 1;
-        self.outside += usize::from(task.outside);
         self.last = Last::Parked(ticket);
     }
 
@@ -326,27 +328,60 @@ impl Core {
         stand.is_some_and(|stand| stand.state == State::Parked(ticket.sequence))
     }
 
-    /// Takes how the last wait of a tasklet ended.
-    #[inline]
-    pub(crate) fn take_wake(&mut self, index: u32) -> Option<Wake> {
-        let task = self.tasks.get_mut(index as usize)?;
+    /// Takes how the last wait of the tasklet that runs ended. None when its thread has.
+    pub(crate) fn take_own_wake(&mut self) -> Option<Wake> {
+        let task = self.tasks.get_mut(self.current as usize)?;
+        let stand = &mut self.stands[self.current as usize];
+        stand.flags = stand.flags.without(Flags::INTERRUPTED);
         Some(mem::replace(&mut task.wake, Wake::Unparked))
     }
 
+    /// Says how the last wait of a tasklet ended.
+    pub(crate) fn set_wake(&mut self, index: u32, wake: Wake) {
+        let is_other = !matches!(wake, Wake::Unparked);
+        let stand = &mut self.stands[index as usize];
+        stand.flags = stand.flags.set(Flags::INTERRUPTED, is_other);
+        self.tasks[index as usize].wake = wake;
+    }
+
     /// Ends the wait of `ticket`; the caller puts the tasklet into the queue.
-    #[inline]
     pub(crate) fn unpark(&mut self, ticket: Ticket, wake: Wake) -> bool {
-        if !self.is_parked(ticket) {
+        let is_timer = matches!(wake, Wake::Deadline);
+        let is_over = self.end_wait(ticket, is_timer);
+        if is_over {
+            self.set_wake(ticket.index, wake);
+        }
+        is_over
+    }
+
+    /// As [`unpark`](Self::unpark), for what it waits for.
+    #[inline(always)]
+    pub(crate) fn unpark_well(&mut self, ticket: Ticket) -> bool {
+        self.end_wait(ticket, false)
+    }
+
+    #[inline(always)]
+    fn end_wait(&mut self, ticket: Ticket, is_timer: bool) -> bool {
+        let Some(stand) = self.stands.get_mut(ticket.index as usize) else { return false };
+        // A slot whose tasklet has ended is not parked.
+        if stand.state != State::Parked(ticket.sequence) {
             return false;
         }
-        let task = &mut self.tasks[ticket.index as usize];
-        if let (Some(timer), false) = (task.timer.take(), matches!(wake, Wake::Deadline)) {
+        self.parked -= 1;
+        if stand.flags.any(Flags::OUTSIDE) {
+            self.end_outside_wait(ticket.index, is_timer);
+        }
+        true
+    }
+
+    fn end_outside_wait(&mut self, index: u32, is_timer: bool) {
+        let stand = &mut self.stands[index as usize];
+        stand.flags = stand.flags.without(Flags::OUTSIDE);
+        self.outside -= 1;
+        let timer = self.tasks[index as usize].timer.take();
+        if let Some(timer) = timer.filter(|_| !is_timer) {
             self.timers.cancel(timer);
         }
-        task.wake = wake;
-        self.parked -= 1;
-        self.outside -= usize::from(task.outside);
-        true
     }
 
     /// Ends the wait of `ticket` for another reason than what it waits for.
@@ -386,6 +421,23 @@ impl Core {
         let flags = stand.flags;
         self.queue.pop_front();
         self.load_ahead();
+        Some((context, flags))
+    }
+
+    /// As [`next_started`](Self::next_started), for one that was just woken and that nobody is to come before. The one that
+    /// runs goes to the tail.
+    #[inline(always)]
+    pub(crate) fn next_is(&mut self, index: u32) -> Option<(Context, Flags)> {
+        if self.turns_left == 0 {
+            return None;
+        }
+        let stand = &mut self.stands[index as usize];
+        let context = stand.context.take()?;
+        let flags = stand.flags;
+        stand.state = State::Running;
+        self.turns_left -= 1;
+        self.enqueue_current();
+        self.current = index;
         Some((context, flags))
     }
 

@@ -55,13 +55,11 @@ pub(crate) struct Task {
     pub(crate) id: TaskletId,
     /// What it does when it starts.
     pub(crate) job: Option<Rc<dyn Job>>,
-    /// How its last wait ended; taken by the wait when it goes on.
+    /// How its last wait ended, if its flags say `INTERRUPTED`; taken by the wait when it goes on.
     pub(crate) wake: Wake,
     /// What it waits for while it is parked, and since when in nanoseconds of the scheduler's clock.
     pub(crate) waiting: Waiting,
     pub(crate) since: u64,
-    /// Whether something outside can end its wait.
-    pub(crate) outside: bool,
     pub(crate) created: &'static Location<'static>,
     /// The deadline of its wait.
     pub(crate) timer: Option<TimerKey>,
@@ -119,6 +117,10 @@ impl Flags {
     pub(crate) const ENDING: Flags = Flags(1 | 16 | 128);
     /// It was killed at some time, whatever hides it.
     pub(crate) const DOOMED: Flags = Flags(512);
+    /// Its last wait ended for another reason than what it waited for, which its task says.
+    pub(crate) const INTERRUPTED: Flags = Flags(1 << 10);
+    /// It is parked and something outside can end that.
+    pub(crate) const OUTSIDE: Flags = Flags(1 << 11);
 
     /// It was switched to for nothing but to show where it is. Never among a tasklet's own.
     pub(crate) const TRACE: Flags = Flags(1 << 14);
@@ -239,7 +241,6 @@ impl Task {
         wake: Wake::Unparked,
         waiting: Waiting::Insert,
         since: 0,
-        outside: false,
         created: Location::caller(),
         timer: None,
         frame: None,

@@ -112,13 +112,13 @@ impl Scheduler {
 
     /// Drops closures that never ran. They may wait, while how the caller's own wait ended is not known to it yet.
     pub(super) fn drop_leftovers(&self, leftovers: Vec<Rc<dyn Job>>) {
-        let me = self.core.borrow().current as usize;
-        let take = |wake| {
-            let mut core = self.core.borrow_mut();
-            core.tasks.get_mut(me).map_or(Wake::Unparked, |task| mem::replace(&mut task.wake, wake))
-        };
-        let wake = take(Wake::Unparked);
+        let me = self.core.borrow().current;
+        let wake = self.core.borrow_mut().take_own_wake();
         drop(leftovers);
-        take(wake);
+        let mut core = self.core.borrow_mut();
+        if let Some(wake) = wake.filter(|_| core.tasks.contains(me as usize)) {
+            core.set_wake(me, wake);
+            self.flags.set(core.stands[me as usize].flags);
+        }
     }
 }

@@ -8,25 +8,40 @@ use super::{Scheduler, drop_quietly};
 use crate::{
     current,
     error::{Interrupt, Refused},
-    state::Caller,
+    state::{Caller, Core},
     table::{Flags, Key, Wake},
     wake::{Ticket, Waiting},
 };
 
-/// A wait under way. When it unwinds, what ended it is dropped: it may carry a value of the user's, which must not be left
-/// for the loop to drop.
+/// A wait under way, of the tasklet that runs. When it unwinds, what ended it is dropped: it may carry a value of the user's,
+/// which must not be left for the loop to drop.
 #[derive(Debug)]
-pub(crate) struct Wait {
-    index: u32,
-}
+pub(crate) struct Wait(());
 
 impl Wait {
     /// How it ended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(self, scheduler: &Scheduler) -> Result<(), Interrupt> {
-        let index = self.index;
         mem::forget(self);
-        match scheduler.core.borrow_mut().take_wake(index) {
+        match scheduler.flags.get().any(Flags::INTERRUPTED.with(Flags::ENDED)) {
+            true => scheduler.how_it_ended(),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let wake = current::with(|scheduler| scheduler.core.borrow_mut().take_own_wake());
+        drop_quietly(wake);
+    }
+}
+
+impl Scheduler {
+    /// How the wait ended that the tasklet that runs comes from.
+    #[cold]
+    fn how_it_ended(&self) -> Result<(), Interrupt> {
+        match self.core.borrow_mut().take_own_wake() {
             Some(Wake::Unparked) => Ok(()),
             Some(Wake::Deadline) => Err(Interrupt::Deadline),
             Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(*report)),
@@ -34,16 +49,7 @@ impl Wait {
             None => Err(Interrupt::Refused(Refused::ThreadEnded)),
         }
     }
-}
 
-impl Drop for Wait {
-    fn drop(&mut self) {
-        let wake = current::with(|scheduler| scheduler.core.borrow_mut().take_wake(self.index));
-        drop_quietly(wake);
-    }
-}
-
-impl Scheduler {
     /// Lets everyone else in the ring have a turn.
     #[inline(always)]
     pub(crate) fn schedule(&self) {
@@ -92,11 +98,7 @@ impl Scheduler {
             core.make_way(Caller::Paused, |_| {});
         }
         self.leave();
-        let wake = {
-            let mut core = self.core.borrow_mut();
-            let current = core.current;
-            core.take_wake(current)
-        };
+        let wake = self.core.borrow_mut().take_own_wake();
         self.raise_strike();
         if let Some(Wake::Deadlock(report)) = wake {
             panic!("the last runnable tasklet left the run queue while main is blocked: {report}");
@@ -106,15 +108,34 @@ impl Scheduler {
     /// Hands out the ticket for a wait of the tasklet that runs.
     #[inline]
     pub(crate) fn begin(&self) -> Result<Ticket, Refused> {
-        self.check_switch()?;
-        self.may_block()?;
+        self.may_wait()?;
         Ok(self.ticket())
+    }
+
+    /// Whether a call may wait for another tasklet now.
+    #[inline(always)]
+    pub(crate) fn may_wait(&self) -> Result<(), Refused> {
+        let against = Flags::ENDING.with(Flags::NO_SWITCH).with(Flags::BLOCK_TRAP);
+        match self.flags.get().any(against) || std::thread::panicking() {
+            true => self.asked_whether_it_may_wait(),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn asked_whether_it_may_wait(&self) -> Result<(), Refused> {
+        self.check_switch()?;
+        self.may_block()
     }
 
     #[inline]
     pub(crate) fn ticket(&self) -> Ticket {
-        let mut core = self.core.borrow_mut();
-        self.settle_in(&mut core);
+        self.next_ticket(&mut self.core.borrow_mut())
+    }
+
+    #[inline(always)]
+    fn next_ticket(&self, core: &mut Core) -> Ticket {
+        self.settle_in(core);
         core.next_sequence += 1;
         Ticket { index: core.current, sequence: core.next_sequence }
     }
@@ -132,6 +153,13 @@ impl Scheduler {
             true => Err(Refused::BlockTrap),
             false => Ok(()),
         }
+    }
+
+    /// Whether a channel's operation has to look for what speaks against it, and for who watches.
+    #[inline(always)]
+    pub(crate) fn minds_channels(&self) -> bool {
+        let reasons = Flags::ENDING.with(Flags::NO_SWITCH).with(Flags::BLOCK_TRAP);
+        self.flags.get().any(reasons.with(Flags::CHANNELS_SEEN)) || std::thread::panicking()
     }
 
     #[inline]
@@ -177,14 +205,32 @@ impl Scheduler {
         if self.switch.is_inside() {
             self.choose_with(&mut core);
         }
-        Wait { index: ticket.index }
+        Wait(())
+    }
+
+    /// As [`begin`](Self::begin) and [`begin_wait`](Self::begin_wait), for one that [may wait](Self::may_wait). `sit` is
+    /// given the ticket, and does not ask the scheduler for anything.
+    #[inline(always)]
+    pub(crate) fn begin_wait_in<P>(
+        &self,
+        waiting: &Waiting,
+        sit: impl FnOnce(Ticket) -> P,
+    ) -> (P, Wait) {
+        let mut core = self.core.borrow_mut();
+        let ticket = self.next_ticket(&mut core);
+        let place = sit(ticket);
+        core.park(ticket, waiting, None);
+        if self.switch.is_inside() {
+            self.choose_with(&mut core);
+        }
+        (place, Wait(()))
     }
 
     /// Wakes the wait of `ticket`: it goes to the tail. False when that wait is over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unpark(&self, ticket: Ticket) -> bool {
         let mut core = self.core.borrow_mut();
-        if !core.unpark(ticket, Wake::Unparked) {
+        if !core.unpark_well(ticket) {
             return false;
         }
         core.enqueue(ticket.index);
@@ -193,28 +239,48 @@ impl Scheduler {
 
     /// Wakes the wait of `ticket` and makes it next, the caller last. False when that wait is over.
     ///
-    /// When true, the caller has to [`leave`](Self::leave).
-    #[inline]
+    /// When true, the caller has to [`leave_to_chosen`](Self::leave_to_chosen).
+    #[inline(always)]
     pub(crate) fn hand_over(&self, ticket: Ticket) -> bool {
         let mut core = self.core.borrow_mut();
-        if !core.unpark(ticket, Wake::Unparked) {
+        if !core.unpark_well(ticket) {
             return false;
         }
-        core.enqueue_front(ticket.index);
-        core.enqueue_current();
+        let me = core.current as usize;
+        if self.switch.is_inside()
+            && let Some((context, flags)) = core.next_is(ticket.index)
+        {
+            self.flags.set(flags);
+            core.stands[me].context = self.switch.load(Some(context));
+            return true;
+        }
+        self.put_at_the_front(&mut core, ticket.index);
         true
+    }
+
+    #[cold]
+    fn put_at_the_front(&self, core: &mut Core, index: u32) {
+        core.enqueue_front(index);
+        core.enqueue_current();
+        if self.switch.is_inside() {
+            self.choose_with(core);
+        }
     }
 
     /// Wakes the wait of `ticket` and puts it, then the caller, at the tail. False when that wait is over.
     ///
-    /// When true, the caller has to [`leave`](Self::leave).
+    /// When true, the caller has to [`leave_to_chosen`](Self::leave_to_chosen).
+    #[inline(never)]
     pub(crate) fn schedule_all(&self, ticket: Ticket) -> bool {
         let mut core = self.core.borrow_mut();
-        if !core.unpark(ticket, Wake::Unparked) {
+        if !core.unpark_well(ticket) {
             return false;
         }
         core.enqueue(ticket.index);
         core.enqueue_current();
+        if self.switch.is_inside() {
+            self.choose_with(&mut core);
+        }
         true
     }
 

@@ -87,8 +87,7 @@ impl<W: Copy> Line<W> {
     /// Wakes the first if `may` says so of what it wants. Gives that.
     pub(super) fn serve_if(&self, scheduler: &Scheduler, may: impl FnMut(&W) -> bool) -> Option<W> {
         let mut waiters = self.waiters.borrow_mut();
-        let place = waiters.serve_if(may, |ticket| scheduler.unpark(ticket))?;
-        Some(*waiters.value(place))
+        waiters.serve_if(may, |ticket| scheduler.unpark(ticket)).map(|(_, want)| *want)
     }
 
     /// Wakes the first. Gives what it wants.
@@ -99,11 +98,8 @@ impl<W: Copy> Line<W> {
     /// Wakes the first and leaves `answer` for it. False when nobody waits.
     pub(super) fn answer(&self, scheduler: &Scheduler, answer: W) -> bool {
         let mut waiters = self.waiters.borrow_mut();
-        let Some(place) = waiters.serve(|ticket| scheduler.unpark(ticket)) else {
-            return false;
-        };
-        *waiters.value(place) = answer;
-        true
+        let served = waiters.serve(|ticket| scheduler.unpark(ticket));
+        served.map(|(_, place)| *place = answer).is_some()
     }
 
     /// Says who holds what those in line wait for. There is a note of it exactly while someone is in line.
@@ -164,7 +160,7 @@ impl<'a, A: Awaited> Seat<'a, A> {
         let place = self.place.take()?;
         let left = self.awaited.line().waiters.borrow_mut().leave(place);
         self.awaited.note_holder(self.scheduler);
-        Some(left)
+        left
     }
 }
 
