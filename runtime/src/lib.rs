@@ -7,8 +7,8 @@
 //! Each module uses only those above it.
 //!
 //! - `wake`: the vocabulary of waiting: who waits, for what, and the ticket that wakes it.
-//! - `run_queue`, `wait_list`, `timer`, `locals`: who runs next, who waits for one thing, who waits for a time, what a
-//!   tasklet keeps for itself. Pure data.
+//! - `run_queue`, `wait_list`, `timer`, `locals`, `packets`: who runs next, who waits for one thing, who waits for a time,
+//!   what a tasklet keeps for itself, what one leaves for the next. Pure data.
 //! - `report`, `error`: what is told when nothing can run or an operation fails.
 //! - `stack`, `context`: guarded stacks, and the switch between them.
 //! - `walk`, `backtrace`: where a tasklet is.
@@ -18,7 +18,7 @@
 //! - `table`, `state`, `scheduler`, `ending`, `current`: the tasklets, what becomes of them, the loop, how they are ended,
 //!   and whose loop it is.
 //! - [`park`]: the only door through which anything waits.
-//! - `tasklet`, `observers`, `channel`, `no_switch`, `select`, `time`, `big_stack`, `memory`, [`sync`], `task_local`: what
+//! - `tasklet`, `observers`, `exchange`, `channel`, `no_switch`, `select`, `time`, `big_stack`, `memory`, [`sync`], `task_local`: what
 //!   users call.
 //! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
 //! - `dump`, `panic_hook`, `stall`: what is told of tasklets, and of those that hold up the others.
@@ -30,6 +30,7 @@
 mod wake;
 
 mod locals;
+mod packets;
 mod run_queue;
 mod timer;
 mod wait_list;
@@ -37,7 +38,6 @@ mod wait_list;
 mod report;
 
 mod error;
-mod exchange;
 
 mod frame;
 
@@ -72,6 +72,7 @@ mod observers;
 
 mod big_stack;
 mod channel;
+mod exchange;
 mod limits;
 mod memory;
 mod no_switch;

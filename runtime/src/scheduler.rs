@@ -39,6 +39,7 @@ use crate::{
     error::Refused,
     mailbox::{Heir, Mailbox},
     overflow::{self, AlternateStack, Who},
+    packets::Packets,
     roster::Member,
     stack::SizeClass,
     state::{Core, Turn},
@@ -90,6 +91,8 @@ pub(crate) struct Scheduler {
     tracer: RefCell<Option<Tracer>>,
     /// What the tasklet that runs wants done on the native stack.
     errand: RefCell<Option<Errand>>,
+    /// What tasklets that have ended leave for those to come.
+    pub(crate) packets: RefCell<Packets>,
     /// How this thread is known to those who look at all threads, once there are any.
     member: OnceCell<Arc<Member>>,
 }
@@ -134,6 +137,7 @@ impl Scheduler {
             woken: RefCell::new(Vec::new()),
             tracer: RefCell::new(None),
             errand: RefCell::new(None),
+            packets: RefCell::new(Packets::new()),
             member: OnceCell::new(),
         }
     }
@@ -389,7 +393,8 @@ impl Scheduler {
         }
         // Dropping a context leaks it. A closure that never started may panic, which must not reach the C library.
         for (_, mut task) in tasks {
-            let mut locals = mem::take(&mut task.locals);
+            let mut locals =
+                task.rare.as_mut().map(|rare| mem::take(&mut rare.locals)).unwrap_or_default();
             if task.id == TaskletId::MAIN {
                 while let Some(value) = locals.take_last() {
                     drop_quietly(value);
@@ -405,6 +410,12 @@ impl Scheduler {
         drop_quietly((leftovers, raised));
         drop_quietly(driver);
         drop(self.alternate.take());
+        self.forget_packets();
+    }
+
+    /// Gives back the memory of the packets that were kept.
+    pub(crate) fn forget_packets(&self) {
+        self.packets.replace(Packets::new());
     }
 
     /// Lets other threads know that nobody here is going to wake up.

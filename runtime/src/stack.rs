@@ -67,7 +67,8 @@ pub(crate) struct Stack {
     bottom: NonNull<u8>,
     /// One past the highest usable byte, a multiple of 64.
     top: NonNull<u8>,
-    class: SizeClass,
+    /// Its size class, as wide as the other fields: what is copied in larger pieces than it was written in waits for that.
+    class: usize,
 }
 
 impl Stack {
@@ -173,11 +174,11 @@ impl StackPool {
     #[inline]
     pub(crate) fn give(&mut self, stack: Stack) {
         self.live -= 1;
-        let class = &mut self.classes[stack.class.0 as usize];
+        let class = &mut self.classes[stack.class];
         class.free.push(Free::just_used(stack.bottom));
         self.until_look -= class.size as isize;
         if self.until_look < 0 {
-            self.look(stack.class);
+            self.look(SizeClass(stack.class as u8));
         }
     }
 
@@ -215,7 +216,8 @@ impl StackPool {
 
     #[inline]
     fn stack(&self, bottom: NonNull<u8>, class: SizeClass) -> Stack {
-        let top = top_of(bottom, self.classes[class.0 as usize].stride());
+        let class = class.0 as usize;
+        let top = top_of(bottom, self.classes[class].stride());
         Stack { bottom, top, class }
     }
 

@@ -498,8 +498,9 @@ impl Core {
             self.count_stack(self.current, stack.bottom().addr().get());
         }
         self.stacks.give(stack);
-        let task = self.remove(self.current);
-        if let Some(member) = task.member {
+        let member = self.tasks[self.current as usize].member;
+        drop(self.remove(self.current));
+        if let Some(member) = member {
             self.leave_scope(member);
         }
         self.started -= 1;
@@ -519,7 +520,13 @@ impl Core {
     }
 
     /// Gives the first that waits for a stack another turn, if there is a stack. True when it did.
+    #[inline]
     pub(crate) fn feed_starved(&mut self) -> bool {
+        !self.starved.is_empty() && self.feed_first_starved()
+    }
+
+    #[cold]
+    fn feed_first_starved(&mut self) -> bool {
         // Nobody comes before the one that a panic is raised in.
         if self.raised.is_some() {
             return false;

@@ -5,6 +5,7 @@
 //! - What a switch touches of a tasklet is its [`Stand`], 32 bytes apart from the rest.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     panic::Location,
     rc::Rc,
@@ -20,7 +21,7 @@ use crate::{
     context::{Context, Entrance},
     error::{JoinError, Thrown},
     frame::Innermost,
-    locals::Locals,
+    locals::{Found, Locals},
     report::{Occasion, Report, Waiter, Who},
     run_queue::Position,
     scopes::Member,
@@ -67,8 +68,8 @@ pub(crate) struct Task {
     pub(crate) frame: Innermost,
     /// Its place in the scope that it must not outlive.
     pub(crate) member: Option<Member>,
-    /// Its own values of task-local variables.
-    pub(crate) locals: Locals,
+    /// Whether its values of task-local variables are dropped: it can have none any more.
+    pub(crate) locals_over: bool,
     /// The size of stack it gets when it starts.
     pub(crate) class: SizeClass,
     /// What most have none of. Apart, for a task is moved into the table and out of it: under 128 bytes that is cheap.
@@ -79,6 +80,8 @@ pub(crate) struct Task {
 #[derive(Default, Debug)]
 pub(crate) struct Rare {
     pub(crate) name: Option<Arc<str>>,
+    /// Its own values of task-local variables.
+    pub(crate) locals: Locals,
     /// Where the `no_switch` guard was made that is in force, and how many are.
     pub(crate) no_switch: Option<(&'static Location<'static>, u32)>,
     /// How many calls were refused to it since it was killed.
@@ -245,7 +248,7 @@ impl Task {
         timer: None,
         frame: None,
         member: None,
-        locals: Locals::Untouched,
+        locals_over: false,
         class: SizeClass::DEFAULT,
         rare: None,
     };
@@ -260,6 +263,22 @@ impl Task {
 
     pub(crate) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn find_local(&self, key: usize) -> Found {
+        match &self.rare {
+            _ if self.locals_over => Found::Gone,
+            Some(rare) => rare.locals.find(key),
+            None => Found::Missing,
+        }
+    }
+
+    /// Takes the youngest of its task-local values. When there is none left, none can be added any more.
+    #[inline]
+    pub(crate) fn take_last_local(&mut self) -> Option<Rc<dyn Any>> {
+        let last = self.rare.as_mut().and_then(|rare| rare.locals.take_last());
+        self.locals_over = last.is_none();
+        last
     }
 }
 

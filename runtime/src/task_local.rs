@@ -127,14 +127,17 @@ impl<T: 'static> LocalKey<T> {
         }
         let mut core = scheduler.core.borrow_mut();
         let current = core.current as usize;
-        core.tasks[current].locals.insert(self.key(), value.clone());
+        let task = &mut core.tasks[current];
+        if !task.locals_over {
+            task.rare().locals.insert(self.key(), value.clone());
+        }
         Ok(value)
     }
 
     fn find(&'static self, scheduler: &Scheduler) -> Result<Option<Rc<dyn Any>>, AccessError> {
         let found = {
             let core = scheduler.core.borrow();
-            core.tasks.get(core.current as usize).map(|task| task.locals.find(self.key()))
+            core.tasks.get(core.current as usize).map(|task| task.find_local(self.key()))
         };
         match found {
             Some(Found::Value(value)) => Ok(Some(value)),
@@ -358,7 +361,7 @@ pub(crate) fn drop_all<T>(
         let youngest = {
             let mut core = scheduler.core.borrow_mut();
             let current = core.current as usize;
-            core.tasks[current].locals.take_last()
+            core.tasks[current].take_last_local()
         };
         let Some(value) = youngest else {
             return result;

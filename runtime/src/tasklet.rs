@@ -10,6 +10,7 @@ use std::{
     error::Error,
     fmt, io,
     marker::PhantomData,
+    mem,
     ops::Deref,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
@@ -583,7 +584,8 @@ impl fmt::Debug for Handle {
 /// ```
 pub struct Tasklet<T> {
     handle: Handle,
-    outcome: Rc<dyn Outcome<T>>,
+    /// Until this is dropped.
+    outcome: Option<Rc<dyn Outcome<T>>>,
 }
 
 impl<T: 'static> Tasklet<T> {
@@ -631,11 +633,12 @@ impl<T: 'static> Tasklet<T> {
             return Tasklet::create_as(f, class, name, birth, wrap);
         }
         let created = Location::caller();
-        let packet = Rc::new(Packet::<F, T, false>::new(f));
-        let job = wrap(packet.clone());
-        let key =
-            with(|scheduler| scheduler.create(job, class, name.clone(), created, birth, None));
-        Tasklet { handle: Handle::new(packet.settle(key), name), outcome: packet }
+        with(|scheduler| {
+            let packet = Packet::kept_or_new(scheduler, f);
+            let job = wrap(packet.clone());
+            let key = scheduler.create(job, class, name.clone(), created, birth, None);
+            Tasklet { handle: Handle::new(packet.settle(key), name), outcome: Some(packet) }
+        })
     }
 
     /// One that never is: `f` is dropped, and whoever joins it is told why.
@@ -643,9 +646,9 @@ impl<T: 'static> Tasklet<T> {
     where
         F: FnOnce() -> T + 'static,
     {
-        let packet = Rc::new(Packet::<F, T, false>::new(f));
+        let packet = Rc::new(Packet::<F, T, false>::new(f, drop));
         let key = packet.settle(Err((packet.clone(), refused)));
-        Tasklet { handle: Handle::new(key, name), outcome: packet }
+        Tasklet { handle: Handle::new(key, name), outcome: Some(packet) }
     }
 
     /// A handle to keep when this is joined or dropped.
@@ -678,7 +681,8 @@ impl<T: 'static> Tasklet<T> {
     /// assert_eq!(tasklet.join().unwrap_err().to_string(), "the tasklet panicked: no way");
     /// ```
     pub fn join(self) -> Result<T, JoinError> {
-        self.outcome.slot().join(self.id())
+        let outcome = self.outcome.as_ref().expect("it has not been dropped");
+        outcome.slot().join(self.id())
     }
 }
 
@@ -698,7 +702,9 @@ impl<T> fmt::Debug for Tasklet<T> {
 
 impl<T> Drop for Tasklet<T> {
     fn drop(&mut self) {
-        self.outcome.slot().let_go();
+        if let Some(outcome) = self.outcome.take() {
+            outcome.let_go();
+        }
     }
 }
 
@@ -837,11 +843,55 @@ struct Packet<F, T, const SCOPED: bool> {
     /// Taken when the tasklet starts.
     closure: Cell<Option<F>>,
     slot: Slot<T>,
+    /// What to do with it when nobody needs it any more.
+    retire: fn(Rc<Self>),
+}
+
+impl<F: FnOnce() -> T + 'static, T: 'static> Packet<F, T, false> {
+    /// One with `f` in it, made of one that was kept if there is one.
+    #[inline]
+    fn kept_or_new(scheduler: &Scheduler, f: F) -> Rc<Self> {
+        let kept = scheduler.packets.borrow_mut().take::<Self>();
+        match kept {
+            Some(packet) => {
+                packet.closure.set(Some(f));
+                packet
+            }
+            None => Rc::new(Packet::new(f, Self::keep)),
+        }
+    }
+
+    fn keep(self: Rc<Self>) {
+        // One that never started has its closure yet, whose destructor is the user's.
+        drop(self.closure.take());
+        self.slot.joiner.set(None);
+        with(|scheduler| {
+            if !scheduler.has_ended() {
+                scheduler.packets.borrow_mut().keep(self);
+            }
+        });
+    }
 }
 
 impl<F: FnOnce() -> T, T, const SCOPED: bool> Packet<F, T, SCOPED> {
-    fn new(f: F) -> Self {
-        Packet { closure: Cell::new(Some(f)), slot: Slot::new() }
+    fn new(f: F, retire: fn(Rc<Self>)) -> Self {
+        Packet { closure: Cell::new(Some(f)), slot: Slot::new(), retire }
+    }
+
+    /// What is left to do when its tasklet has ended without a panic: nobody but the holder of the handle needs it.
+    #[inline]
+    fn end(self: Rc<Self>) -> Option<Payload> {
+        if Rc::strong_count(&self) > 1 {
+            return None;
+        }
+        let value = self.slot.value.take();
+        let dropped = match mem::needs_drop::<T>() {
+            // A result that nobody holds is dropped here, on the tasklet's stack.
+            true => catch_unwind(AssertUnwindSafe(|| drop(value))),
+            false => Ok(()),
+        };
+        (self.retire)(self);
+        dropped.err().filter(|payload| !is_kill(&**payload))
     }
 
     /// Hears what there is to hear before it starts. When it was killed, drops the closure and gives what ends it.
@@ -860,10 +910,10 @@ impl<F: FnOnce() -> T, T, const SCOPED: bool> Packet<F, T, SCOPED> {
     /// What names the tasklet, also when there is none, for nothing may start any more.
     fn settle(&self, created: Result<Key, (Rc<dyn Job>, Refused)>) -> Key {
         created.unwrap_or_else(|(job, refused)| {
-            self.slot.result.set(Some(Err(match refused {
+            self.slot.fail(match refused {
                 Refused::Killed => JoinError::Killed,
                 refused => JoinError::Refused(refused),
-            })));
+            });
             job.drop_closure();
             Key { index: u32::MAX, id: TaskletId(u64::MAX) }
         })
@@ -894,7 +944,7 @@ where
         return create_scoped(scope, f, (class, name, birth), lengthen);
     }
     let created = Location::caller();
-    let packet = Rc::new(Packet::<F, T, true>::new(f));
+    let packet = Rc::new(Packet::<F, T, true>::new(f, drop));
     let job = lengthen(packet.clone());
     let key =
         with(|scheduler| scheduler.create(job, class, name.clone(), created, birth, Some(scope)));
@@ -903,19 +953,32 @@ where
 
 /// Where a tasklet leaves its result.
 pub(crate) struct Slot<T> {
-    /// Set when the tasklet ends, taken by whoever joins it.
-    result: Cell<Option<Result<T, JoinError>>>,
+    /// One of the two is set when the tasklet ends, and taken by whoever joins it.
+    value: Cell<Option<T>>,
+    error: Cell<Option<Box<JoinError>>>,
     /// Wakes the one that joins it.
     joiner: Cell<Option<Ticket>>,
 }
 
 impl<T> Slot<T> {
     fn new() -> Slot<T> {
-        Slot { result: Cell::new(None), joiner: Cell::new(None) }
+        Slot { value: Cell::new(None), error: Cell::new(None), joiner: Cell::new(None) }
     }
 
-    fn set(&self, result: Result<T, JoinError>) {
-        self.result.set(Some(result));
+    #[inline]
+    fn set(&self, value: T) {
+        self.value.set(Some(value));
+        self.wake_joiner();
+    }
+
+    #[cold]
+    fn fail(&self, error: JoinError) {
+        self.error.set(Some(Box::new(error)));
+        self.wake_joiner();
+    }
+
+    #[inline]
+    fn wake_joiner(&self) {
         if let Some(joiner) = self.joiner.take() {
             with(|scheduler| scheduler.unpark(joiner));
         }
@@ -924,8 +987,11 @@ impl<T> Slot<T> {
     /// Waits until the tasklet of this number has left its result.
     pub(crate) fn join(&self, id: TaskletId) -> Result<T, JoinError> {
         loop {
-            if let Some(result) = self.result.take() {
-                return result;
+            if let Some(value) = self.value.take() {
+                return Ok(value);
+            }
+            if let Some(error) = self.error.take() {
+                return Err(*error);
             }
             with(|scheduler| {
                 let ticket = scheduler.begin().map_err(JoinError::Refused)?;
@@ -943,7 +1009,10 @@ impl<T> Slot<T> {
 
     /// Nobody is going to read the result.
     pub(crate) fn let_go(&self) {
-        if let Some(Err(JoinError::Panicked(_))) = self.result.take() {
+        drop(self.value.take());
+        if let Some(error) = self.error.take()
+            && let JoinError::Panicked(_) = *error
+        {
             with(|scheduler| scheduler.panic_was_not_read());
         }
     }
@@ -952,11 +1021,21 @@ impl<T> Slot<T> {
 /// A packet of any closure, as its handle sees it.
 pub(crate) trait Outcome<T> {
     fn slot(&self) -> &Slot<T>;
+
+    /// Nobody is going to read the result.
+    fn let_go(self: Rc<Self>);
 }
 
 impl<F, T, const SCOPED: bool> Outcome<T> for Packet<F, T, SCOPED> {
     fn slot(&self) -> &Slot<T> {
         &self.slot
+    }
+
+    fn let_go(self: Rc<Self>) {
+        self.slot.let_go();
+        if Rc::strong_count(&self) == 1 {
+            (self.retire)(self);
+        }
     }
 }
 
@@ -976,17 +1055,15 @@ impl<F: FnOnce() -> T, T, const SCOPED: bool> Job for Packet<F, T, SCOPED> {
             let is_held = Rc::strong_count(&self) > 1;
             let unheld_panic = match result {
                 Err(payload) if is_kill(&*payload) => {
-                    self.slot.set(Err(JoinError::Killed));
+                    self.slot.fail(JoinError::Killed);
                     None
                 }
                 Ok(value) => {
-                    self.slot.set(Ok(value));
-                    // A result that nobody holds is dropped here, on the tasklet's stack.
-                    let dropped = catch_unwind(AssertUnwindSafe(|| drop(self)));
-                    dropped.err().filter(|payload| !is_kill(&**payload))
+                    self.slot.set(value);
+                    self.end()
                 }
                 Err(payload) if is_held => {
-                    self.slot.set(Err(JoinError::Panicked(Panic::new(payload))));
+                    self.slot.fail(JoinError::Panicked(Panic::new(payload)));
                     None
                 }
                 Err(payload) => Some(payload),
@@ -998,7 +1075,7 @@ impl<F: FnOnce() -> T, T, const SCOPED: bool> Job for Packet<F, T, SCOPED> {
     }
 
     fn refuse(&self, error: JoinError) {
-        self.slot.set(Err(error));
+        self.slot.fail(error);
     }
 
     fn drop_closure(&self) {

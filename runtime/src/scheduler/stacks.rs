@@ -105,6 +105,7 @@ impl Scheduler {
 
     /// Gives back the memory of free stacks and of what the tables have no more use for. Gives the bytes of the stacks.
     pub(crate) fn trim(&self) -> usize {
+        self.forget_packets();
         let bytes = self.core.borrow_mut().trim();
         stack::release_freed();
         bytes
