@@ -1,5 +1,7 @@
 //! Peers in Python, each a few lines that print the port they listen at.
 
+#![allow(dead_code, reason = "every test file uses a part of it")]
+
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
