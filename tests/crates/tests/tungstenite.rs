@@ -77,9 +77,10 @@ asyncio.run(main())
 fn echo(stream: TcpStream) -> Result<(), Error> {
     let mut socket = tungstenite::accept(stream).expect("a client that wants a WebSocket");
     loop {
-        match socket.read()? {
-            message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message)?,
-            _ => {} // it answers pings and closes itself
+        // It answers pings, and confirms the end, by itself.
+        let message = socket.read()?;
+        if message.is_text() || message.is_binary() {
+            socket.send(message)?;
         }
     }
 }
