@@ -5,12 +5,14 @@
 
 use std::{cell::Cell, process::Command, time::Duration};
 
+use books::Books;
 use mail_builder::MessageBuilder;
 use peers::{files, sink::Sink};
 use python::{PYTHON, has_python_with};
 use smtp::client::{Envelope, Timeouts, send_data};
 use system::{PATIENCE, bounded, finish};
 
+mod books;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "../../peers/mod.rs"]
 mod peers;
@@ -58,6 +60,7 @@ for path in sys.argv[1:]:
 
 #[test]
 fn a_hundred_letters_are_read_as_they_were_meant() {
+    let _books = Books::open();
     let Some(sink) = Sink::start(&["-d", "mail."]) else { return };
     if !has_python_with("email") {
         return;

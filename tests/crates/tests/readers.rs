@@ -6,6 +6,7 @@
 
 use std::io::{BufReader, Read, Write};
 
+use books::Books;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use pila::{
     net::{TcpListener, TcpStream},
@@ -14,6 +15,7 @@ use pila::{
 use serde_json::{Value, json};
 use system::{PATIENCE, bounded};
 
+mod books;
 #[path = "../../system/mod.rs"]
 mod system;
 
@@ -39,6 +41,7 @@ fn text() -> Vec<u8> {
 
 #[test]
 fn what_is_compressed_into_a_connection_comes_out_of_it() {
+    let _books = Books::open();
     bounded(PATIENCE, || {
         let write = |stream| {
             let mut encoder = GzEncoder::new(stream, Compression::fast());
@@ -56,6 +59,7 @@ fn what_is_compressed_into_a_connection_comes_out_of_it() {
 
 #[test]
 fn gzip_reads_what_is_compressed_and_its_output_is_read() {
+    let _books = Books::open();
     bounded(PATIENCE, || {
         let mut unpack = Command::new("gzip");
         let mut unpack =
@@ -81,6 +85,7 @@ fn gzip_reads_what_is_compressed_and_its_output_is_read() {
 
 #[test]
 fn values_of_json_come_one_after_the_other() {
+    let _books = Books::open();
     const COUNT: usize = 20_000;
     let value = |n: usize| json!({ "n": n, "squares": [n * n, (n + 1) * (n + 1)], "name": format!("é{n}") });
     bounded(PATIENCE, move || {
@@ -109,6 +114,7 @@ fn values_of_json_come_one_after_the_other() {
 
 #[test]
 fn records_of_csv_come_as_they_were_written() {
+    let _books = Books::open();
     const COUNT: usize = 20_000;
     let record = |n: usize| [n.to_string(), format!("\"quoted\", {n}"), "two\nlines".to_string()];
     bounded(PATIENCE, move || {

@@ -4,12 +4,14 @@
 
 use std::process::{Command, Stdio};
 
+use books::Books;
 use pila::net::{TcpListener, TcpStream};
 use python::{PYTHON, Python, has_python_with};
 use system::{PATIENCE, bounded, finish};
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{Bytes, Error, Message};
 
+mod books;
 mod python;
 #[path = "../../system/mod.rs"]
 mod system;
@@ -28,6 +30,7 @@ asyncio.run(main())
 
 #[test]
 fn a_hundred_clients_are_heard_by_a_server_in_python() {
+    let _books = Books::open();
     if !has_python_with("websockets") {
         return;
     }
@@ -87,6 +90,7 @@ fn echo(stream: TcpStream) -> Result<(), Error> {
 
 #[test]
 fn a_hundred_clients_in_python_are_heard_by_a_server_here() {
+    let _books = Books::open();
     if !has_python_with("websockets") {
         return;
     }

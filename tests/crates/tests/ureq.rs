@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use books::Books;
 use pila::net::{TcpStream, ToSocketAddrs};
 use python::{Python, has_python_with};
 use system::{PATIENCE, bounded, tell};
@@ -20,6 +21,7 @@ use ureq::{
     },
 };
 
+mod books;
 mod python;
 #[path = "../../system/mod.rs"]
 mod system;
@@ -148,6 +150,7 @@ fn agent() -> Agent {
 
 #[test]
 fn a_hundred_tasklets_share_an_agent() {
+    let _books = Books::open();
     if !has_python_with("http") {
         return;
     }
@@ -181,6 +184,7 @@ fn a_hundred_tasklets_share_an_agent() {
 
 #[test]
 fn what_is_posted_comes_back_and_statuses_are_errors() {
+    let _books = Books::open();
     if !has_python_with("http") {
         return;
     }
@@ -198,6 +202,7 @@ fn what_is_posted_comes_back_and_statuses_are_errors() {
 
 #[test]
 fn timeouts_of_ureq_and_of_pila_are_kept() {
+    let _books = Books::open();
     if !has_python_with("http") {
         return;
     }
