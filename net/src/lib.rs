@@ -133,6 +133,7 @@
 //! - `transfer.rs` – what streams have in common, and what sockets for datagrams have
 //! - `watch.rs` – waits for descriptors of any other kind
 //! - `tcp/`, `udp.rs`, `unix/` – the public types
+//! - `tls/` – with the feature `tls`: TLS on any stream
 //! - `process/` – child processes, and with the feature `worker` workers of the same program
 //!
 //! A file uses only those above it.
@@ -157,6 +158,8 @@ mod resolve;
 mod source;
 mod syscall;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transfer;
 mod udp;
 pub mod unix;

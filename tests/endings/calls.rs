@@ -22,7 +22,7 @@ use crate::{
     net_support::{bounded, pair},
     outside,
     places::NEVER,
-    warm_up,
+    secured, warm_up,
 };
 
 const SOON: Duration = Duration::from_millis(3);
@@ -404,7 +404,7 @@ const CALLS: &[Call] = &[
 ];
 
 fn all() -> impl Iterator<Item = &'static Call> {
-    CALLS.iter().chain(outside::CALLS).chain(outside::NAMED)
+    CALLS.iter().chain(outside::CALLS).chain(secured::CALLS).chain(outside::NAMED)
 }
 
 /// The names of all of them, as the document has them.
@@ -421,7 +421,8 @@ fn each(name: &str, end: fn(Ready)) {
     names::where_names_are_never_found(&format!("calls::{name}"), || {
         let _alone = alone();
         let named = if names::are_never_found() { outside::NAMED } else { &[] };
-        for Call { name, set_up } in CALLS.iter().chain(outside::CALLS).chain(named) {
+        let unnamed = CALLS.iter().chain(outside::CALLS).chain(secured::CALLS);
+        for Call { name, set_up } in unnamed.chain(named) {
             println!("{name}");
             bounded(move || {
                 warm_up();

@@ -2,7 +2,7 @@
 //!
 //! - `matrix` ends a tasklet at each of `places` in each way, checks what must hold in all cases, and says what it saw.
 //! - `calls` has a row for each call that waits, and ends it by a timeout and by a kill; `outside` has those that wait for
-//!   what is no tasklet, and `names` a place where names are looked up for ever.
+//!   what is no tasklet, `secured` those of TLS, and `names` a place where names are looked up for ever.
 //! - `document` holds `docs/endings.md` against both. `PILA_WRITE_DOCS=1 cargo test --test endings` writes it instead.
 //! - `nesting` nests timeouts, shields and `catch_unwind` at random, and foresees what each wait does.
 //! - `unwinding` shows what an ending that unwinds has in common with any panic of Rust.
@@ -23,6 +23,7 @@ mod nesting;
 mod outside;
 mod places;
 mod scene;
+mod secured;
 mod unwinding;
 
 use std::{

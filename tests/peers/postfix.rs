@@ -19,6 +19,11 @@ pub(crate) struct Postfix {
 impl Postfix {
     /// Starts one; `None` where there is none, or none may be started.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same, with more lines in its `main.cf`.
+    pub(crate) fn start_with(settings: &str) -> Option<Self> {
         let program = peer("postfix")?;
         if !is_root() {
             return None;
@@ -48,7 +53,8 @@ impl Postfix {
                  alias_maps =\n\
                  alias_database =\n\
                  smtpd_recipient_restrictions = permit_mynetworks, reject\n\
-                 smtpd_end_of_data_restrictions = check_client_access static:HOLD\n"
+                 smtpd_end_of_data_restrictions = check_client_access static:HOLD\n\
+                 {settings}"
             ),
         )
         .unwrap();
@@ -76,6 +82,7 @@ impl Postfix {
                  defer unix - - n - 0 bounce\n\
                  error unix - - n - - error\n\
                  anvil unix - - n - 1 anvil\n\
+                 tlsmgr unix - - n 1000? 1 tlsmgr\n\
                  postlog unix-dgram n - n - 1 postlogd\n"
             ),
         )
