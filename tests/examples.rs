@@ -64,6 +64,11 @@ fn dining_philosophers_keeps_its_promise() {
 }
 
 #[test]
+fn tls_hello_keeps_its_promise() {
+    assert_keeps_its_promise("tls_hello");
+}
+
+#[test]
 fn game_of_tasklets_keeps_its_promise() {
     assert_keeps_its_promise("game_of_tasklets");
 }
