@@ -209,7 +209,7 @@ fn main_is_reported_only_while_it_holds_others_up() {
 fn five_are_reported_in_a_minute() {
     if is_child() {
         watch_stalls(10 * MILLISECOND).unwrap();
-        for _ in 0..12 {
+        for _ in 0..40 {
             tasklet(|| compute(40 * MILLISECOND)).join().unwrap();
         }
         return linger();
