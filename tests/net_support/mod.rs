@@ -14,7 +14,7 @@ use pila::net::{TcpListener, TcpStream};
 use rustix::net::{AddressFamily, SocketType};
 
 /// Far more than any test takes. A wake-up that got lost shows as this.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `body` on a thread of its own, with a scheduler of its own, and fails when it hangs.
 #[track_caller]
