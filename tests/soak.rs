@@ -35,7 +35,7 @@ const AT_ONCE: usize = 200;
 const WARM_UP_AT_ONCE: usize = 300;
 
 /// Many times what anything here takes.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// Who hangs up, and how the other end notices.
 #[derive(Clone, Copy, Debug)]
