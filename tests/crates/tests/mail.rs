@@ -1,11 +1,16 @@
-//! Letters that mail-builder writes, handed to Postfix's test server over SMTP whose replies smtp-proto reads.
+//! Letters that mail-builder and lettre write, handed to Postfix's test server over SMTP whose replies smtp-proto reads.
 //!
 //! crate: mail-builder | how: as it is: `MessageBuilder::write_to` writes to whatever can be written to
+//! crate: lettre | how: its builder, and a `Transport` of a few lines over [`examples/smtp/client.rs`](../examples/smtp/client.rs), to be copied from the test; its own transports have sockets of std's or of tokio's
 //! crate: smtp-proto | how: as it is: it reads slices. [`examples/smtp/client.rs`](../examples/smtp/client.rs) is a client on it
 
-use std::{cell::Cell, process::Command, time::Duration};
+use std::{error::Error, net::SocketAddr, process::Command, time::Duration};
 
 use books::Books;
+use lettre::{
+    Message, Transport,
+    message::{Attachment, MultiPart, SinglePart, header::ContentType},
+};
 use mail_builder::MessageBuilder;
 use peers::{files, sink::Sink};
 use python::{PYTHON, has_python_with};
@@ -35,16 +40,68 @@ impl Timeouts for pila::net::TcpStream {
     }
 }
 
-fn letter(number: usize) -> Vec<u8> {
+/// Hands letters to this server, each over a connection of its own.
+struct Postbox(SocketAddr);
+
+impl Postbox {
+    fn post(&self, from: &str, to: &str, letter: &[u8]) -> Result<(), Box<dyn Error>> {
+        let (from, to) = (from.to_string(), to.to_string());
+        let envelope = Envelope { host: "example.org".into(), from, to, timeout: PATIENCE };
+        let mut stream = pila::net::TcpStream::connect(self.0)?;
+        Ok(send_data(&mut stream, &envelope, letter)?)
+    }
+}
+
+/// All that lettre needs.
+impl lettre::Transport for Postbox {
+    type Ok = ();
+    type Error = Box<dyn Error>;
+
+    fn send_raw(
+        &self,
+        envelope: &lettre::address::Envelope,
+        letter: &[u8],
+    ) -> Result<(), Self::Error> {
+        let from = envelope.from().map_or("", |address| address.as_ref());
+        envelope.to().iter().try_for_each(|to| self.post(from, to.as_ref(), letter))
+    }
+}
+
+fn subject(number: usize) -> String {
+    format!("Żółć {number}")
+}
+
+fn text(number: usize) -> String {
+    format!("number {number}\r\n.\r\nwith a dot, and ü")
+}
+
+fn attachment(number: usize) -> Vec<u8> {
+    vec![number as u8; 5000]
+}
+
+fn from_mail_builder(number: usize, postbox: &Postbox) {
     let letter = MessageBuilder::new()
         .from(("Ærø", "me@example.org"))
         .to("you@example.org")
-        .subject(format!("Żółć {number}"))
-        .text_body(format!("number {number}\r\n.\r\nwith a dot, and ü"))
-        .attachment("application/octet-stream", "bytes", vec![number as u8; 5000]);
+        .subject(subject(number))
+        .text_body(text(number))
+        .attachment("application/octet-stream", "bytes", attachment(number));
     let mut text = Vec::new();
     letter.write_to(&mut text).unwrap();
-    text
+    postbox.post("me@example.org", "you@example.org", &text).unwrap();
+}
+
+fn from_lettre(number: usize, postbox: &Postbox) {
+    let bytes = ContentType::parse("application/octet-stream").unwrap();
+    let parts = MultiPart::mixed()
+        .singlepart(SinglePart::plain(text(number)))
+        .singlepart(Attachment::new("bytes".into()).body(attachment(number), bytes));
+    let letter = Message::builder()
+        .from("Ærø <me@example.org>".parse().unwrap())
+        .to("you@example.org".parse().unwrap())
+        .subject(subject(number))
+        .multipart(parts);
+    postbox.send(&letter.unwrap()).unwrap();
 }
 
 /// What Python's mail reader makes of the files that are its arguments.
@@ -58,33 +115,21 @@ for path in sys.argv[1:]:
     print(mail["subject"], mail["from"].addresses[0].display_name, *text, len(content), content[0])
 "#;
 
-#[test]
-fn a_hundred_letters_are_read_as_they_were_meant() {
+/// Has each of a hundred tasklets send a letter, and Python read them all.
+fn assert_read_as_meant(send: fn(usize, &Postbox)) {
     let _books = Books::open();
     let Some(sink) = Sink::start(&["-d", "mail."]) else { return };
     if !has_python_with("email") {
         return;
     }
-    let address = sink.address;
+    let postbox = Postbox(sink.address);
     bounded(PATIENCE, move || {
-        let sent = Cell::new(0);
         pila::scope(|s| {
             for number in 0..LETTERS {
-                let sent = &sent;
-                s.tasklet(move || {
-                    let envelope = Envelope {
-                        host: "example.org".into(),
-                        from: "me@example.org".into(),
-                        to: "you@example.org".into(),
-                        timeout: PATIENCE,
-                    };
-                    let mut stream = pila::net::TcpStream::connect(address).unwrap();
-                    send_data(&mut stream, &envelope, &letter(number)[..]).unwrap();
-                    sent.set(sent.get() + 1);
-                });
+                let postbox = &postbox;
+                s.tasklet(move || send(number, postbox));
             }
         });
-        assert_eq!(sent.into_inner(), LETTERS);
     });
     sink.assert_received(LETTERS as u64);
 
@@ -97,4 +142,14 @@ fn a_hundred_letters_are_read_as_they_were_meant() {
     seen.sort_unstable();
     meant.sort_unstable();
     assert_eq!(seen, meant, "{}", outcome.stderr);
+}
+
+#[test]
+fn letters_of_mail_builder_are_read_as_they_were_meant() {
+    assert_read_as_meant(from_mail_builder);
+}
+
+#[test]
+fn letters_of_lettre_are_read_as_they_were_meant() {
+    assert_read_as_meant(from_lettre);
 }
