@@ -15,7 +15,7 @@ use slab::Slab;
 
 use crate::{
     census::{self, User},
-    context::{self, Context},
+    context::{Context, prefetch},
     frame::{Frames, Strike},
     report::{Occasion, Report},
     run_queue::{Position, RunQueue},
@@ -29,8 +29,8 @@ use crate::{
 
 /// Switches after which the loop looks outside although tasklets can run.
 pub(crate) const TURNS: u32 = 61;
-/// Runnable tasklets from which on it pays to load ahead, and how far ahead each part is loaded.
-const PREFETCH_FROM: usize = 512;
+/// Stacks in use from which on it pays to load ahead, for most of them will be cold, and how far ahead each part is loaded.
+const PREFETCH_FROM: usize = 2048;
 const PREFETCH_STAND: usize = 16;
 const PREFETCH_STACK: usize = 8;
 
@@ -309,7 +309,7 @@ impl Core {
         assert!(stand.state == State::Running, "a ticket serves the tasklet it was made for");
         stand.state = State::Parked(ticket.sequence);
         // Not every wait that was ended by something else is asked how it ended.
-        stand.flags = stand.flags.without(Flags::INTERRUPTED);
+        stand.flags = stand.flags.without(Flags::DISAPPOINTED);
         let task = &mut self.tasks[ticket.index as usize];
         (task.waiting, task.since) = (*waiting, self.now);
         if waiting.on_outside() || deadline.is_some() || self.frames.has_deadline(task.frame) {
@@ -346,22 +346,28 @@ impl Core {
 
     /// Ends the wait of `ticket`; the caller puts the tasklet into the queue.
     pub(crate) fn unpark(&mut self, ticket: Ticket, wake: Wake) -> bool {
-        let is_timer = matches!(wake, Wake::Deadline);
-        let is_over = self.end_wait(ticket, is_timer);
+        let is_over = self.unpark_well(ticket);
         if is_over {
             self.set_wake(ticket.index, wake);
         }
         is_over
     }
 
+    /// As [`unpark`](Self::unpark), for its deadline, which has fired. Touches nothing but the tasklet's stand.
+    fn unpark_late(&mut self, ticket: Ticket) -> bool {
+        if !self.is_parked(ticket) {
+            return false;
+        }
+        let stand = &mut self.stands[ticket.index as usize];
+        stand.flags = stand.flags.without(Flags::OUTSIDE).with(Flags::LATE);
+        self.parked -= 1;
+        self.outside -= 1;
+        true
+    }
+
     /// As [`unpark`](Self::unpark), for what it waits for.
     #[inline(always)]
     pub(crate) fn unpark_well(&mut self, ticket: Ticket) -> bool {
-        self.end_wait(ticket, false)
-    }
-
-    #[inline(always)]
-    fn end_wait(&mut self, ticket: Ticket, is_timer: bool) -> bool {
         let Some(stand) = self.stands.get_mut(ticket.index as usize) else { return false };
         // A slot whose tasklet has ended is not parked.
         if stand.state != State::Parked(ticket.sequence) {
@@ -369,17 +375,16 @@ impl Core {
         }
         self.parked -= 1;
         if stand.flags.any(Flags::OUTSIDE) {
-            self.end_outside_wait(ticket.index, is_timer);
+            self.end_outside_wait(ticket.index);
         }
         true
     }
 
-    fn end_outside_wait(&mut self, index: u32, is_timer: bool) {
+    fn end_outside_wait(&mut self, index: u32) {
         let stand = &mut self.stands[index as usize];
         stand.flags = stand.flags.without(Flags::OUTSIDE);
         self.outside -= 1;
-        let timer = self.tasks[index as usize].timer.take();
-        if let Some(timer) = timer.filter(|_| !is_timer) {
+        if let Some(timer) = self.tasks[index as usize].timer {
             self.timers.cancel(timer);
         }
     }
@@ -461,7 +466,7 @@ impl Core {
     /// Starts to load what the tasklets a few places behind the front are going to touch.
     #[inline(always)]
     pub(crate) fn load_ahead(&self) {
-        if self.queue.len() >= PREFETCH_FROM {
+        if self.started >= PREFETCH_FROM {
             self.load_stands_and_stacks();
         }
     }
@@ -469,7 +474,7 @@ impl Core {
     #[inline(never)]
     fn load_stands_and_stacks(&self) {
         if let Some(stand) = self.stand_ahead(PREFETCH_STAND) {
-            context::prefetch(stand);
+            prefetch(stand);
         }
         if let Some(Stand { context: Some(context), .. }) = self.stand_ahead(PREFETCH_STACK) {
             context.prefetch();
@@ -564,13 +569,18 @@ impl Core {
         self.now = self.nanoseconds(now);
         let mut fired = mem::take(&mut self.fired);
         self.timers.expire(self.now, &mut fired);
-        for Fired { ticket, .. } in fired.drain(..) {
-            if self.unpark(ticket, Wake::Deadline) {
+        for place in 0..fired.len() {
+            let Fired { ticket, .. } = fired[place];
+            if let Some(ahead) = fired.get(place + PREFETCH_STAND) {
+                self.stands.get(ahead.ticket.index as usize).inspect(|stand| prefetch(*stand));
+            }
+            if self.unpark_late(ticket) {
                 self.enqueue(ticket.index);
             } else {
                 self.strike(ticket.index, ticket.sequence);
             }
         }
+        fired.clear();
         self.fired = fired;
     }
 

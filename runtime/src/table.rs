@@ -120,8 +120,12 @@ impl Flags {
     pub(crate) const ENDING: Flags = Flags(1 | 16 | 128);
     /// It was killed at some time, whatever hides it.
     pub(crate) const DOOMED: Flags = Flags(512);
-    /// Its last wait ended for another reason than what it waited for, which its task says.
+    /// Its last wait ended for another reason than what it waited for or its deadline, which its task says.
     pub(crate) const INTERRUPTED: Flags = Flags(1 << 10);
+    /// The deadline of its last wait has passed.
+    pub(crate) const LATE: Flags = Flags(1 << 12);
+    /// Its last wait ended otherwise than it hoped.
+    pub(crate) const DISAPPOINTED: Flags = Flags(1 << 10 | 1 << 12);
     /// It is parked and something outside can end that.
     pub(crate) const OUTSIDE: Flags = Flags(1 << 11);
 
@@ -225,8 +229,6 @@ pub(crate) trait Job {
 pub(crate) enum Wake {
     /// For what it waited for.
     Unparked,
-    /// Its deadline passed.
-    Deadline,
     /// Nothing could have ended it.
     Deadlock(Box<Report>),
     /// Another tasklet threw this into it.

@@ -12,6 +12,9 @@
 //!   tick of a deadline   ...  [ level 2 | level 1 | level 0 ]
 //!   tick of the wheel    ...  [ level 2 | level 1 | level 0 ]   the first difference from the left decides
 //! ```
+//!
+//! A slot is an array, so what fires or moves down is read in the order in which it lies in memory: of a hundred thousand
+//! deadlines, each would otherwise be waited for. Who leaves an array leaves its place to the last.
 
 use slab::Slab;
 
@@ -39,73 +42,83 @@ pub(crate) struct Fired {
 /// All deadlines of one thread, in nanoseconds of its clock.
 #[derive(Debug)]
 pub(crate) struct TimerQueue {
-    entries: Slab<Entry>,
-    /// The first entry of each slot, level by level. Empty until the first deadline is set.
-    slots: Vec<Option<u32>>,
+    /// Level by level. Empty until the first deadline is set.
+    slots: Vec<Vec<Entry>>,
+    /// Where the entry of each key lies.
+    places: Slab<Place>,
     /// A bit for each slot that has entries.
     occupied: [u64; LEVELS],
     /// The tick the wheel stands at: no entry lies in a slot before it.
     tick: u64,
+    /// Kept for its memory, while a slot moves down.
+    moving: Vec<Entry>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     deadline: u64,
-    ticket: Ticket,
-    /// The slot it lies in.
-    slot: u16,
-    before: Option<u32>,
-    after: Option<u32>,
+    /// Its ticket, in pieces that fill two words together with `key`.
+    sequence: u64,
+    index: u32,
+    key: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    slot: u32,
+    at: u32,
 }
 
 impl TimerQueue {
     pub(crate) const fn new() -> TimerQueue {
-        TimerQueue { entries: Slab::new(), slots: Vec::new(), occupied: [0; LEVELS], tick: 0 }
+        TimerQueue {
+            slots: Vec::new(),
+            places: Slab::new(),
+            occupied: [0; LEVELS],
+            tick: 0,
+            moving: Vec::new(),
+        }
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.places.is_empty()
     }
 
     /// Wakes `ticket` once `deadline` has passed.
     pub(crate) fn insert(&mut self, deadline: u64, ticket: Ticket) -> TimerKey {
         if self.slots.is_empty() {
-            self.slots.resize(LEVELS * SLOTS, None);
+            self.slots.resize_with(LEVELS * SLOTS, Vec::new);
         }
-        let key =
-            self.entries.insert(Entry { deadline, ticket, slot: 0, before: None, after: None });
-        self.link(key as u32);
+        let Ticket { index, sequence } = ticket;
+        let (slot, at) = self.next_place(deadline);
+        let key = self.places.insert(Place { slot: slot as u32, at: at as u32 });
+        self.slots[slot].push(Entry { deadline, sequence, index, key: key as u32 });
         TimerKey(Slot::new(key))
     }
 
     /// Gives back the memory that the deadlines there are do not need.
     pub(crate) fn shrink(&mut self) {
-        self.entries.shrink_to_fit();
+        self.places.shrink_to_fit();
+        self.slots.iter_mut().for_each(Vec::shrink_to_fit);
+        self.moving = Vec::new();
     }
 
     /// Takes a deadline out that has not fired. One that [`expire`](Self::expire) took out just now, and whose tasklet is
     /// woken by another that fired with it, is gone already.
     pub(crate) fn cancel(&mut self, key: TimerKey) {
-        if self.entries.contains(key.0.index()) {
-            self.unlink(key.0.index() as u32);
-            self.entries.remove(key.0.index());
-        }
+        let Some(place) = self.places.try_remove(key.0.index()) else { return };
+        self.take_out(place.slot as usize, place.at as usize);
     }
 
     /// When to look again: never later than the first deadline, and for fewer than `LOOK` in a slot exactly then.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let (level, slot) = self.first_slot()?;
-        let start = self.start_of(level, slot) << TICK_BITS;
-        let mut next = self.slots[level * SLOTS + slot];
-        let mut first = u64::MAX;
-        for _ in 0..LOOK {
-            let Some(key) = next else { return Some(first) };
-            let entry = &self.entries[key as usize];
-            first = first.min(entry.deadline);
-            next = entry.after;
+        let entries = &self.slots[level * SLOTS + slot];
+        match level > 0 && entries.len() >= LOOK {
+            true => Some(self.start_of(level, slot) << TICK_BITS),
+            false => entries.iter().map(|entry| entry.deadline).min(),
         }
-        Some(if level == 0 { self.first_in(slot) } else { start })
     }
 
     /// Takes out everything whose deadline is not after `now`.
@@ -129,34 +142,36 @@ impl TimerQueue {
 
     /// Fires what is due in a slot of level 0. False when something in it is due later.
     fn fire(&mut self, slot: usize, now: u64, fired: &mut Vec<Fired>) -> bool {
-        let mut next = self.slots[slot];
-        while let Some(key) = next {
-            let Entry { deadline, ticket, after, .. } = self.entries[key as usize];
-            next = after;
-            if deadline <= now {
-                self.unlink(key);
-                self.entries.remove(key as usize);
-                fired.push(Fired { deadline, ticket });
+        let TimerQueue { slots, places, occupied, .. } = self;
+        let entries = &mut slots[slot];
+        entries.retain_mut(|entry| {
+            let is_due = entry.deadline <= now;
+            if is_due {
+                places.remove(entry.key as usize);
+                fired.push(Fired { deadline: entry.deadline, ticket: entry.ticket() });
             }
+            !is_due
+        });
+        if entries.is_empty() {
+            occupied[0] &= !(1 << slot);
+            return true;
         }
-        self.slots[slot].is_none()
+        for (at, entry) in entries.iter().enumerate() {
+            places[entry.key as usize].at = at as u32;
+        }
+        false
     }
 
     fn move_down(&mut self, slot: usize) {
-        while let Some(key) = self.slots[slot] {
-            self.unlink(key);
-            self.link(key);
+        self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
+        let mut moving = std::mem::take(&mut self.moving);
+        moving.append(&mut self.slots[slot]);
+        for entry in moving.drain(..) {
+            let (slot, at) = self.next_place(entry.deadline);
+            self.places[entry.key as usize] = Place { slot: slot as u32, at: at as u32 };
+            self.slots[slot].push(entry);
         }
-    }
-
-    fn first_in(&self, slot: usize) -> u64 {
-        let mut next = self.slots[slot];
-        let mut first = u64::MAX;
-        while let Some(key) = next {
-            first = first.min(self.entries[key as usize].deadline);
-            next = self.entries[key as usize].after;
-        }
-        first
+        self.moving = moving;
     }
 
     /// The occupied slot that the wheel reaches first.
@@ -174,35 +189,35 @@ impl TimerQueue {
         (above | slot as u64) << shift
     }
 
-    fn link(&mut self, key: u32) {
+    /// Where an entry with this deadline goes, which will be occupied.
+    #[inline]
+    fn next_place(&mut self, deadline: u64) -> (usize, usize) {
         // A deadline in the past lies where the wheel stands.
-        let tick = (self.entries[key as usize].deadline >> TICK_BITS).max(self.tick);
+        let tick = (deadline >> TICK_BITS).max(self.tick);
         let difference = (tick ^ self.tick) | (SLOTS as u64 - 1);
         let level = ((63 - difference.leading_zeros()) / LEVEL_BITS) as usize;
         let slot = (tick >> (level as u32 * LEVEL_BITS)) as usize & (SLOTS - 1);
-        let place = level * SLOTS + slot;
-        let after = self.slots[place].replace(key);
-        if let Some(after) = after {
-            self.entries[after as usize].before = Some(key);
-        }
-        let entry = &mut self.entries[key as usize];
-        (entry.slot, entry.before, entry.after) = (place as u16, None, after);
         self.occupied[level] |= 1 << slot;
+        let place = level * SLOTS + slot;
+        (place, self.slots[place].len())
     }
 
-    fn unlink(&mut self, key: u32) {
-        let Entry { slot, before, after, .. } = self.entries[key as usize];
-        let place = slot as usize;
-        match before {
-            Some(before) => self.entries[before as usize].after = after,
-            None => self.slots[place] = after,
+    #[inline]
+    fn take_out(&mut self, slot: usize, at: usize) {
+        let entries = &mut self.slots[slot];
+        entries.swap_remove(at);
+        match entries.get(at) {
+            Some(moved) => self.places[moved.key as usize].at = at as u32,
+            None if entries.is_empty() => self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS)),
+            None => {}
         }
-        if let Some(after) = after {
-            self.entries[after as usize].before = before;
-        }
-        if self.slots[place].is_none() {
-            self.occupied[place / SLOTS] &= !(1 << (place % SLOTS));
-        }
+    }
+}
+
+impl Entry {
+    #[inline]
+    fn ticket(&self) -> Ticket {
+        Ticket { index: self.index, sequence: self.sequence }
     }
 }
 

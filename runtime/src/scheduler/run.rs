@@ -5,7 +5,7 @@ use std::{mem, panic::resume_unwind, rc::Rc};
 use super::{OnReturn, Payload, Scheduler, drop_quietly};
 use crate::{
     state::Summary,
-    table::{Job, MAIN, State, Wake},
+    table::{Flags, Job, MAIN, State, Wake},
     wake::Ticket,
 };
 
@@ -113,12 +113,15 @@ impl Scheduler {
     /// Drops closures that never ran. They may wait, while how the caller's own wait ended is not known to it yet.
     pub(super) fn drop_leftovers(&self, leftovers: Vec<Rc<dyn Job>>) {
         let me = self.core.borrow().current;
+        let late = self.flags.get().any(Flags::LATE);
         let wake = self.core.borrow_mut().take_own_wake();
         drop(leftovers);
         let mut core = self.core.borrow_mut();
         if let Some(wake) = wake.filter(|_| core.tasks.contains(me as usize)) {
             core.set_wake(me, wake);
-            self.flags.set(core.stands[me as usize].flags);
+            let stand = &mut core.stands[me as usize];
+            stand.flags = stand.flags.set(Flags::LATE, late);
+            self.flags.set(stand.flags);
         }
     }
 }

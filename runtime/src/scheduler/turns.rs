@@ -23,7 +23,7 @@ impl Wait {
     #[inline(always)]
     pub(crate) fn end(self, scheduler: &Scheduler) -> Result<(), Interrupt> {
         mem::forget(self);
-        match scheduler.flags.get().any(Flags::INTERRUPTED.with(Flags::ENDED)) {
+        match scheduler.flags.get().any(Flags::DISAPPOINTED.with(Flags::ENDED)) {
             true => scheduler.how_it_ended(),
             false => Ok(()),
         }
@@ -39,11 +39,12 @@ impl Drop for Wait {
 
 impl Scheduler {
     /// How the wait ended that the tasklet that runs comes from.
-    #[cold]
     fn how_it_ended(&self) -> Result<(), Interrupt> {
+        if self.flags.get().any(Flags::LATE) {
+            return Err(Interrupt::Deadline);
+        }
         match self.core.borrow_mut().take_own_wake() {
             Some(Wake::Unparked) => Ok(()),
-            Some(Wake::Deadline) => Err(Interrupt::Deadline),
             Some(Wake::Deadlock(report)) => Err(Interrupt::Deadlock(*report)),
             Some(Wake::Thrown(error)) => Err(Interrupt::Thrown(*error)),
             None => Err(Interrupt::Refused(Refused::ThreadEnded)),

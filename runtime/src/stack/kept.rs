@@ -184,8 +184,9 @@ impl Class {
         let from = self.free.len() - count;
         let count = (*tops / top).min(from);
         *tops -= count * top;
-        self.reduce_to(from, Keeps::Top);
+        // The lowest first: what gives back everything is not asked for less before.
         self.reduce_to(from - count, Keeps::Nothing);
+        self.reduce_to(from, Keeps::Top);
     }
 
     /// How many bytes at the bottom of its slot a stack has given back that keeps `keeps`.
@@ -202,26 +203,15 @@ impl Class {
         let bytes = self.given_by(keeps);
         // The further down, the less one keeps.
         let start = self.free[..end].partition_point(|free| free.keeps <= keeps);
-        let mut together: Option<(NonNull<u8>, usize)> = None;
-        // SAFETY: the ranges lie in free slots, one after the other, and nobody stands on what the pool has.
-        let release = |(start, bytes)| unsafe { mapping::release(start, bytes) };
+        let mut releases = mapping::Releases::new();
         for free in &mut self.free[start..end] {
             free.keeps = keeps;
             // Neighbours that give back everything do so in one call.
-            together = match together {
-                Some((start, length)) if follows(start, length, free.bottom) => {
-                    Some((start, length + bytes))
-                }
-                Some((start, length)) if follows(free.bottom, bytes, start) => {
-                    Some((free.bottom, length + bytes))
-                }
-                others => {
-                    others.into_iter().for_each(release);
-                    Some((free.bottom, bytes))
-                }
-            };
+            // SAFETY: the range lies in a free slot, and nobody stands on what the pool has.
+            unsafe { releases.add(free.bottom, bytes) };
         }
-        together.into_iter().for_each(release);
+        // SAFETY: as above, for nothing was handed out meanwhile.
+        unsafe { releases.flush() };
     }
 
     /// Takes the slots of the mapping at `start` off the lists if all of them are free. The free ones are sorted.
@@ -241,9 +231,4 @@ impl Class {
         }
         true
     }
-}
-
-/// Whether `next` is where the range ends.
-fn follows(start: NonNull<u8>, bytes: usize, next: NonNull<u8>) -> bool {
-    start.addr().get() + bytes == next.addr().get()
 }

@@ -9,7 +9,7 @@ use std::{
     ptr::{self, NonNull},
     sync::{
         OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -22,6 +22,9 @@ const MADV_GUARD_INSTALL: libc::c_int = 102;
 const SPARE_MAPPINGS: usize = 2_000;
 /// Pages that one call of the kernel tells about: 16 MiB of them.
 const LOOK_AT_ONCE: usize = 4096;
+
+/// Ranges that the kernel is told of together.
+const TOGETHER: usize = 64;
 
 /// Guards made by `mprotect` in this process: each splits a mapping in two.
 static SPLIT_GUARDS: AtomicUsize = AtomicUsize::new(0);
@@ -124,6 +127,88 @@ pub(super) unsafe fn release(start: NonNull<u8>, bytes: usize) {
     // Refused for memory that is locked, which then stays what it is.
     // SAFETY: nothing reads what is lost here, as the caller promises.
     unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+}
+
+/// Ranges to [`release`], told to the kernel by the dozens: where it takes them together, that halves what each costs.
+pub(super) struct Releases {
+    ranges: [(NonNull<u8>, usize); TOGETHER],
+    len: usize,
+}
+
+impl Releases {
+    pub(super) fn new() -> Releases {
+        Releases { ranges: [(NonNull::dangling(), 0); TOGETHER], len: 0 }
+    }
+
+    /// Adds a range. Neighbours become one.
+    ///
+    /// # Safety
+    /// As for [`release`], until the next [`flush`](Self::flush).
+    pub(super) unsafe fn add(&mut self, start: NonNull<u8>, bytes: usize) {
+        let follows = |start: NonNull<u8>, bytes, next: NonNull<u8>| {
+            start.addr().get() + bytes == next.addr().get()
+        };
+        match self.ranges[..self.len].last_mut() {
+            Some((first, length)) if follows(*first, *length, start) => *length += bytes,
+            Some((first, length)) if follows(start, bytes, *first) => {
+                (*first, *length) = (start, *length + bytes);
+            }
+            _ => {
+                if self.len == TOGETHER {
+                    // SAFETY: those who added them promise it.
+                    unsafe { self.flush() };
+                }
+                self.ranges[self.len] = (start, bytes);
+                self.len += 1;
+            }
+        }
+    }
+
+    /// Releases what was added.
+    ///
+    /// # Safety
+    /// What [`add`](Self::add) asks for is still true of all of it.
+    pub(super) unsafe fn flush(&mut self) {
+        let ranges = &self.ranges[..self.len];
+        // SAFETY: the caller promises it for each range.
+        if !unsafe { release_together(ranges) } {
+            for &(start, bytes) in ranges {
+                // SAFETY: as above.
+                unsafe { release(start, bytes) };
+            }
+        }
+        self.len = 0;
+    }
+}
+
+/// Whether the kernel has taken all of them. Linux 6.14 is the first that lets a process say this of itself by no descriptor.
+#[cfg(target_os = "linux")]
+unsafe fn release_together(ranges: &[(NonNull<u8>, usize)]) -> bool {
+    /// `PIDFD_SELF_THREAD`
+    const MYSELF: libc::c_int = -10_000;
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if ranges.len() < 2 || REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let mut pieces = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; TOGETHER];
+    for (piece, &(start, bytes)) in pieces.iter_mut().zip(ranges) {
+        *piece = libc::iovec { iov_base: start.as_ptr().cast(), iov_len: bytes };
+    }
+    let advice = libc::MADV_DONTNEED;
+    let (count, flags) = (ranges.len(), 0);
+    // SAFETY: the pieces are as many as it is told, and nothing reads what is lost in them, as the caller promises.
+    let released = unsafe {
+        libc::syscall(libc::SYS_process_madvise, MYSELF, pieces.as_ptr(), count, advice, flags)
+    };
+    if released < 0 {
+        REFUSED.store(true, Ordering::Relaxed);
+    }
+    usize::try_from(released) == Ok(ranges.iter().map(|&(_, bytes)| bytes).sum())
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn release_together(_ranges: &[(NonNull<u8>, usize)]) -> bool {
+    false
 }
 
 /// How many page faults the calling thread has had; elsewhere the process. `None` when the system does not count them.
