@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 
 use pila::{
     net::TcpStream,
-    tasklet,
+    offload_pool, tasklet,
     tls::{self, TlsStream},
 };
 
 use crate::{
     calls::{Call, Ready, ready},
     net_support::{FLOOD, pair},
+    system::{PATIENCE, until},
 };
 
 /// A call on a stream whose other end keeps silent.
@@ -41,8 +42,12 @@ pub(crate) const CALLS: &[Call] = &[
     Call {
         name: "`tls::connect`",
         set_up: || {
-            // Or else the descriptor of a file may be open, on the thread that goes on reading for those who come later.
+            // Not while the descriptors are counted: a thread of the pool has files open, and holds our poller until it rests.
             tls::system_roots().expect("certificates are installed");
+            until("the pool rests", PATIENCE, || {
+                let pool = offload_pool();
+                (pool.idle == pool.threads).then_some(())
+            });
             silently(|stream| drop(tls::connect("localhost", stream)))
         },
     },

@@ -71,6 +71,27 @@ fn whatever_reads_and_writes_can_be_below() {
 }
 
 #[test]
+fn a_stream_may_go_wherever_its_socket_may() {
+    fn holds<T: Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+    holds::<TlsStream<TcpStream>>();
+    holds::<TlsStream<UnixStream>>();
+
+    leaving_nothing(|| {
+        let (mut client, mut server) = secure_pair();
+        // Used on a thread, and a scheduler, that did not make it.
+        let thread = std::thread::spawn(move || {
+            server.write_all(b"from another thread").unwrap();
+            server.close().unwrap();
+        });
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "from another thread");
+        client.close().unwrap();
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn rustls_itself_takes_a_socket_as_it_is() {
     leaving_nothing(|| {
         let (address, serving) = serving(|stream| {
@@ -159,7 +180,7 @@ fn a_read_that_a_timeout_ended_has_lost_nothing() {
         let slowly = tasklet(move || {
             let mut records = Vec::new();
             for chunk in sent.chunks(5_000) {
-                writer(&mut connection).write_all(chunk).unwrap();
+                plaintext(&mut connection).write_all(chunk).unwrap();
                 while connection.wants_write() {
                     connection.write_tls(&mut records).unwrap();
                 }
@@ -184,7 +205,8 @@ fn a_read_that_a_timeout_ended_has_lost_nothing() {
     });
 }
 
-fn writer(connection: &mut Connection) -> impl Write + '_ {
+/// Where to write what rustls is to encrypt.
+fn plaintext(connection: &mut Connection) -> impl Write + '_ {
     match connection {
         Connection::Client(connection) => connection.writer(),
         Connection::Server(connection) => connection.writer(),
@@ -286,14 +308,13 @@ fn halves_whose_calls_are_ended_again_and_again_lose_nothing() {
             io::copy(&mut far_reader, &mut far_writer).unwrap();
             far_writer.shutdown().unwrap();
         });
-        // What one call takes before it is ended is known here alone, so each gives one byte more than nothing.
         let writing = tasklet({
             let taken = taken.clone();
             move || {
                 for piece in sent.chunks(4_096) {
                     writer.write_all(piece).unwrap();
                     *taken.borrow_mut() += piece.len();
-                    // Ended in the middle of what is on its way, which is not lost.
+                    // Whatever is on its way at that moment is not lost.
                     timeout(Duration::ZERO, || writer.flush()).ok();
                     schedule();
                 }
@@ -330,7 +351,7 @@ fn a_half_answers_a_change_of_keys_while_the_other_writes() {
             let mut heard = 0;
             for round in 0..50_u8 {
                 connection.refresh_traffic_keys().unwrap();
-                writer_of(&mut connection, &[round; 100]);
+                plaintext(&mut connection).write_all(&[round; 100]).unwrap();
                 while connection.wants_write() {
                     connection.write_tls(&mut stream).unwrap();
                 }
@@ -361,8 +382,4 @@ fn a_half_answers_a_change_of_keys_while_the_other_writes() {
         let _writer = writing.join().unwrap();
         asking.join().unwrap();
     });
-}
-
-fn writer_of(connection: &mut Connection, bytes: &[u8]) {
-    writer(connection).write_all(bytes).unwrap();
 }

@@ -93,7 +93,7 @@ pub enum HandshakeReason {
     },
     /// The peer refused to go on, and said why.
     Alert(AlertDescription),
-    /// Nothing came for as long as the stream's own read timeout allows.
+    /// Nothing came for as long as the stream itself is set to wait: its own timeout, or not at all when it is nonblocking.
     Silent,
     /// Plaintext was there when TLS was to begin.
     Injected {
@@ -235,7 +235,7 @@ impl fmt::Display for HandshakeError {
                 write!(f, "it refused to go on, with the alert {alert:?}; its log may say why")
             }
             HandshakeReason::Silent => f.write_str(
-                "nothing came in the handshake for as long as the stream's read timeout allows; it may be overloaded, \
+                "nothing came in the handshake for as long as the stream itself is set to wait; it may be overloaded, \
                  or does not speak TLS here",
             ),
             HandshakeReason::Injected { bytes } => write!(
