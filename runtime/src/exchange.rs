@@ -312,8 +312,12 @@ impl<T> State<T> {
 
     #[inline(always)]
     fn offer(&mut self, scheduler: &Scheduler, parcel: Parcel<T>, hand_off: HandOff) -> Offered<T> {
-        let served = self.receivers.serve(|ticket| hand_off.wake(scheduler, ticket));
-        if let Some((place, room)) = served {
+        while let Some((ticket, _)) = self.receivers.first() {
+            if !hand_off.wake(scheduler, ticket) {
+                self.receivers.pass_over();
+                continue;
+            }
+            let (place, room) = self.receivers.serve_first().expect("it is the first in line");
             match parcel {
                 Parcel::Value(value) => *room = Some(value),
                 Parcel::Error(error) => self.put_error((Side::Receivers, place), error),
@@ -335,8 +339,12 @@ impl<T> State<T> {
 
     #[inline(always)]
     fn take(&mut self, scheduler: &Scheduler, hand_off: HandOff) -> Taken<T> {
-        let sender = self.senders.take(|ticket| hand_off.wake(scheduler, ticket));
-        if let Some((place, value)) = sender {
+        while let Some((ticket, _)) = self.senders.first() {
+            if !hand_off.wake(scheduler, ticket) {
+                self.senders.pass_over();
+                continue;
+            }
+            let (place, value) = self.senders.take_first().expect("it is the first in line");
             // It must not be lost should the switch unwind: but then there is nobody left to have it.
             return match value {
                 Some(value) if self.buffer.is_empty() => hand_off.taken(value),

@@ -321,6 +321,21 @@ impl Core {
         self.last = Last::Parked(ticket);
     }
 
+    /// As [`park`](Self::park), for a wait of the one that runs for another tasklet, with a ticket made just now.
+    #[inline(always)]
+    pub(crate) fn park_current(&mut self, ticket: Ticket, waiting: &Waiting) {
+        let task = &mut self.tasks[self.current as usize];
+        if task.frame.is_some() {
+            return self.park(ticket, waiting, None);
+        }
+        (task.waiting, task.since) = (*waiting, self.now);
+        let stand = &mut self.stands[self.current as usize];
+        stand.state = State::Parked(ticket.sequence);
+        stand.flags = stand.flags.without(Flags::DISAPPOINTED);
+        self.parked += 1;
+        self.last = Last::Parked(ticket);
+    }
+
     #[inline]
     pub(crate) fn is_parked(&self, ticket: Ticket) -> bool {
         // A slot whose tasklet has ended says so.

@@ -1,7 +1,7 @@
 //! Those who wait for one thing, first come first served, each with a place for what it gives or gets.
 //!
 //! - A waiter that was served keeps its place until it fetches what was left there, so a value on its way to a waiter
-//!   is owned by the list and cannot be lost. One that is [taken](WaitList::take) with what it gives has nothing to fetch.
+//!   is owned by the list and cannot be lost. One that is [taken](WaitList::take_first) with what it gives has nothing to fetch.
 //! - Entries lie in the order in which they came, and so in the order of their places. Who leaves from the middle leaves
 //!   a hole. Holes never lie at the ends, and are closed before more slots are made for them.
 //!
@@ -76,33 +76,69 @@ impl<T> WaitList<T> {
         Place(place)
     }
 
-    /// Serves the first in line whom `wake` wakes, and gives its place and its value. Those it does not are passed over:
-    /// their waits ended otherwise.
+    /// Serves the first in line whom `wake` wakes, as long as `may` says of the first that it may be served, and gives its
+    /// place and its value. Those it does not wake are passed over: their waits ended otherwise.
+    #[inline(always)]
+    pub(crate) fn serve_if(
+        &mut self,
+        mut may: impl FnMut(&T) -> bool,
+        mut wake: impl FnMut(Ticket) -> bool,
+    ) -> Option<(Place, &mut T)> {
+        while let Some((ticket, value)) = self.first() {
+            if !may(value) {
+                return None;
+            }
+            if wake(ticket) {
+                return self.serve_first();
+            }
+            self.pass_over();
+        }
+        None
+    }
+
+    /// As [`serve_if`](Self::serve_if), whatever the first is.
     #[inline(always)]
     pub(crate) fn serve(&mut self, wake: impl FnMut(Ticket) -> bool) -> Option<(Place, &mut T)> {
         self.serve_if(|_| true, wake)
     }
 
-    /// As [`serve`](Self::serve), as long as `may` says of the first in line that it may be served.
+    /// The first in line.
     #[inline(always)]
-    pub(crate) fn serve_if(
-        &mut self,
-        may: impl FnMut(&T) -> bool,
-        wake: impl FnMut(Ticket) -> bool,
-    ) -> Option<(Place, &mut T)> {
-        let first = self.find_first(may, wake)?;
-        let slot = self.slot(first);
+    pub(crate) fn first(&mut self) -> Option<(Ticket, &T)> {
+        while self.passed < self.len {
+            let slot = self.slot(self.passed);
+            if self.slots[slot].value.is_some() {
+                let waiter = &self.slots[slot];
+                return Some((waiter.ticket(), waiter.value.as_ref()?));
+            }
+            self.passed += 1;
+        }
+        None
+    }
+
+    /// Serves the first in line, which there is: it has been woken, and finds there what is put into its value.
+    #[inline(always)]
+    pub(crate) fn serve_first(&mut self) -> Option<(Place, &mut T)> {
+        let slot = self.slot(self.passed);
+        self.passed += 1;
         let waiter = &mut self.slots[slot];
         waiter.served = true;
         Some((Place(waiter.place), waiter.value.as_mut()?))
     }
 
-    /// As [`serve`](Self::serve), but takes the first with all it has: it finds no trace of itself.
+    /// As [`serve_first`](Self::serve_first), but takes it out with all it has: it finds no trace of itself.
     #[inline(always)]
-    pub(crate) fn take(&mut self, wake: impl FnMut(Ticket) -> bool) -> Option<(Place, T)> {
-        let first = self.find_first(|_| true, wake)?;
+    pub(crate) fn take_first(&mut self) -> Option<(Place, T)> {
+        let first = self.passed;
+        self.passed += 1;
         let place = Place(self.slots[self.slot(first)].place);
         Some((place, self.take_out(first)?))
+    }
+
+    /// Passes the first in line over: its wait has ended otherwise.
+    #[cold]
+    pub(crate) fn pass_over(&mut self) {
+        self.passed += 1;
     }
 
     /// Those in line, first to last.
@@ -111,36 +147,12 @@ impl<T> WaitList<T> {
         in_line.filter(|waiter| waiter.value.is_some()).map(Waiter::ticket)
     }
 
-    /// Leaves, wherever it is by now. None when it was [taken](Self::take).
+    /// Leaves, wherever it is by now. None when it was [taken](Self::take_first).
     #[inline(always)]
     pub(crate) fn leave(&mut self, place: Place) -> Option<Left<T>> {
         let index = self.find(place)?;
         let served = self.slots[self.slot(index)].served;
         Some(Left { value: self.take_out(index)?, served })
-    }
-
-    /// The first in line that `wake` wakes. It is in line no more.
-    #[inline(always)]
-    fn find_first(
-        &mut self,
-        mut may: impl FnMut(&T) -> bool,
-        mut wake: impl FnMut(Ticket) -> bool,
-    ) -> Option<usize> {
-        while self.passed < self.len {
-            let first = self.passed;
-            let waiter = &self.slots[self.slot(first)];
-            if let Some(value) = &waiter.value {
-                if !may(value) {
-                    return None;
-                }
-                if wake(waiter.ticket()) {
-                    self.passed += 1;
-                    return Some(first);
-                }
-            }
-            self.passed += 1;
-        }
-        None
     }
 
     /// What the entry at `index`, which goes, has.
@@ -252,6 +264,16 @@ mod tests {
         Ticket { index: 0, sequence }
     }
 
+    fn take<T>(list: &mut WaitList<T>, wakes: impl Fn(u64) -> bool) -> Option<(Place, T)> {
+        while let Some((ticket, _)) = list.first() {
+            match wakes(ticket.sequence) {
+                true => return list.take_first(),
+                false => list.pass_over(),
+            }
+        }
+        None
+    }
+
     #[test]
     fn the_first_to_come_is_served_first() {
         let mut list = WaitList::new();
@@ -278,11 +300,11 @@ mod tests {
     fn one_who_is_taken_leaves_no_trace() {
         let mut list = WaitList::new();
         let places = [1, 2, 3].map(|n| list.push(ticket(n), n));
-        assert_eq!(list.take(|ticket| ticket.sequence != 1), Some((places[1], 2)));
+        assert_eq!(take(&mut list, |sequence| sequence != 1), Some((places[1], 2)));
         assert_eq!(list.leave(places[1]), None);
         assert_eq!(list.leave(places[0]), Some(Left { value: 1, served: false }));
-        assert_eq!(list.take(|_| true), Some((places[2], 3)));
-        assert_eq!((list.take(|_| true), list.leave(places[2])), (None, None));
+        assert_eq!(take(&mut list, |_| true), Some((places[2], 3)));
+        assert_eq!((take(&mut list, |_| true), list.leave(places[2])), (None, None));
     }
 
     #[test]
@@ -350,7 +372,7 @@ mod tests {
                         let served = served.map(|(_, value)| *value);
                         assert_eq!(served, expected);
                     } else {
-                        let taken = list.take(|ticket| wakes(ticket.sequence));
+                        let taken = take(&mut list, wakes);
                         assert_eq!(taken.map(|(_, value)| value), expected);
                         model.retain(|&(_, sequence, _)| Some(sequence) != expected);
                     }

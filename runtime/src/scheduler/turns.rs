@@ -220,7 +220,7 @@ impl Scheduler {
         let mut core = self.core.borrow_mut();
         let ticket = self.next_ticket(&mut core);
         let place = sit(ticket);
-        core.park(ticket, waiting, None);
+        core.park_current(ticket, waiting);
         if self.switch.is_inside() {
             self.choose_with(&mut core);
         }
