@@ -19,6 +19,24 @@
 //!         | the link back to the loop, written at each entry
 //!         | frames of the tasklet's body, growing down
 //! ```
+//!
+//! # In place of corosensei
+//!
+//! Here a switch from one tasklet to the next is two jumps: from the one that leaves to the loop in [`Switch::enter`], and
+//! from there to the next. A symmetric switch makes one of them, straight to what is loaded. It would have to provide:
+//!
+//! - *make*: a context on a [`Stack`] whose body runs when it is first entered, with all callee-saved registers and the
+//!   control words of the floating-point units as the ABI wants them at a function's start.
+//! - *leave*: saves what a call preserves, publishes its own stack pointer in its [`Record`], and jumps to the record that is
+//!   loaded, or back to the native stack when none is. The jumped-to side must not end in a `ret` that no `call` on this
+//!   stack matches, or the return-address predictor is lost again.
+//! - *finish*: nobody frees the stack he stands on. A body that has returned jumps on, and whoever comes next is told which
+//!   context has finished, in the place of what [`Switch::enter`] returns.
+//! - a chain of frame pointers, and unwind tables, from the bottom of each tasklet's stack to the frame of `enter` on the
+//!   native stack, which is the same for all who run within it: dumps, the stall watch, gdb and perf walk it.
+//! - that a panic ends at the body's root, as it does here: nothing unwinds across.
+//! - to tell AddressSanitizer of each switch, in both halves, and of the end of a stack.
+//! - [`on_stack`] and [`call_on`] as they are: they are calls, and switch nothing.
 #![allow(unsafe_code)]
 
 use std::{
