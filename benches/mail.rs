@@ -181,7 +181,7 @@ fn start_sink(ledger: &Arc<Mutex<Ledger>>) -> u16 {
     let ledger = ledger.clone();
     pila::spawn_thread(move || {
         Side::Load.keep_to();
-        Sink { ledger, delay: Duration::ZERO }.serve(&listener.into());
+        Sink { ledger, delay: Duration::ZERO, reply_delay: Duration::ZERO }.serve(&listener.into());
     })
     .expect("a thread can be started");
     port

@@ -24,8 +24,7 @@ use std::{
 
 use clap::Parser;
 use pila::{Signal, net::TcpListener};
-use smtp::{ledger::Ledger, sink::Sink};
-use socket2::{Domain, Socket, Type};
+use smtp::{ledger::Ledger, listen, sink::Sink};
 
 #[allow(dead_code, reason = "the sink is here, who sends to it is another example")]
 mod smtp;
@@ -46,19 +45,10 @@ struct Options {
     seconds: Option<u64>,
 }
 
-/// One of several sockets that listen at the same address.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::MAX)?;
-    Ok(TcpListener::from(std::net::TcpListener::from(socket)))
-}
-
 /// Serves on a thread of its own, for ever, and notes what comes in the ledger.
 fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) -> io::Result<()> {
-    let serve = move || Sink { ledger, delay: Duration::ZERO }.serve(&listener);
+    let (delay, reply_delay) = (Duration::ZERO, Duration::ZERO);
+    let serve = move || Sink { ledger, delay, reply_delay }.serve(&listener);
     pila::spawn_thread(serve).map(drop)
 }
 
@@ -68,11 +58,11 @@ fn main() -> io::Result<()> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = options.threads.map_or(cores, NonZero::get);
 
-    let first = listen(options.address)?;
+    let first = listen::shared(options.address)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..threads {
-        listeners.push(listen(address)?);
+        listeners.push(listen::shared(address)?);
     }
     println!("listening at {address} on {threads} threads");
     let mut ledgers = Vec::new();

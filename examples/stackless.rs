@@ -40,8 +40,8 @@ fn send_mails(outbox: &Outbox, tally: &Tally) {
 
 fn main() -> ExitCode {
     let options = Options::from_command_line();
-    if options.sink {
-        return sink_process::main(&options);
+    if let Some(order) = &options.sink {
+        return sink_process::main("stackless", order);
     }
     let at_once = descriptors::grant(options.at_once.unwrap_or(options.mails).min(options.mails));
     let server = match Server::find(&options) {

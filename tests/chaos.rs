@@ -104,7 +104,7 @@ impl World {
         Self {
             random,
             server: Cell::new(([127, 0, 0, 1], 0).into()),
-            sink: Sink { ledger, delay: Duration::from_millis(1) },
+            sink: Sink { ledger, delay: Duration::from_millis(1), reply_delay: Duration::ZERO },
             envelope: Envelope {
                 host: "client.example.org".into(),
                 from: "sender@example.org".into(),

@@ -1,5 +1,6 @@
 //! What a program that sends many mails needs beside SMTP: its options, its connections, its score.
 
+pub(crate) mod command_line;
 pub(crate) mod connection;
 pub(crate) mod descriptors;
 pub(crate) mod options;

@@ -1,8 +1,12 @@
 //! `Server`: who takes the mails, a real server or a sink of our own.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
-use super::{options::Options, sink_process::SinkProcess, tally::Tally};
+use super::{
+    options::Options,
+    sink_process::{Order, SinkProcess},
+    tally::Tally,
+};
 
 /// Where the mails go.
 pub(crate) enum Server {
@@ -17,7 +21,7 @@ impl Server {
     pub(crate) fn find(options: &Options) -> io::Result<Self> {
         match &options.server {
             Some(addresses) => Ok(Self::Real(addresses.0.clone())),
-            None => SinkProcess::start(options).map(Self::Own),
+            None => SinkProcess::start(&order(options)).map(Self::Own),
         }
     }
 
@@ -44,5 +48,15 @@ impl Server {
                 false
             }
         }
+    }
+}
+
+/// What a sink is told that is to take the mails `options` speak of.
+fn order(options: &Options) -> Order {
+    Order {
+        mails: options.mails,
+        body_size: options.body_size as usize,
+        greeting_delay: options.delay,
+        reply_delay: Duration::ZERO,
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Sink {
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     /// How long a connection waits for the greeting, as if the server were far away.
     pub(crate) delay: Duration,
+    /// How long it then takes for each thing it says.
+    pub(crate) reply_delay: Duration,
 }
 
 impl Sink {
@@ -66,6 +68,9 @@ impl Sink {
                 return Ok(());
             }
             let replies = dialogue.hear(&buffer[..count]);
+            if !replies.is_empty() && !self.reply_delay.is_zero() {
+                pila::sleep(self.reply_delay);
+            }
             stream.write_all(replies)?;
         }
         Ok(())

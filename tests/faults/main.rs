@@ -79,7 +79,7 @@ fn send_mails(
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = server_as_seen(listener.local_addr().unwrap());
     let ledger = Arc::new(Mutex::new(Ledger::new(MAILS, SIZE)));
-    let sink = Sink { ledger: ledger.clone(), delay: Duration::ZERO };
+    let sink = Sink { ledger: ledger.clone(), delay: Duration::ZERO, reply_delay: Duration::ZERO };
     let sink = pila::tasklet(move || sink.serve(&listener));
 
     let envelope = Rc::new(Envelope {
