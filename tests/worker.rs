@@ -13,6 +13,7 @@ use std::{
     path::PathBuf,
     process::{self, Command, Stdio},
     rc::Rc,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,9 @@ use rustix::process::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 mod net_support;
+
+/// Held by the test of whether workers are copies of it.
+static LOCK: Mutex<()> = Mutex::new(());
 
 /// What the tests' worker is asked.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -50,6 +54,8 @@ enum Job {
     Say(Vec<u8>),
     /// Closes the channel, and lives on.
     HangUp,
+    /// Takes a lock that the test holds in its own process.
+    Lock,
     /// Dies, and leaves the channel to another process.
     DieWithHeir,
     /// Runs this program again, as it is run by a user.
@@ -118,6 +124,7 @@ fn handle(job: Job) -> Answer {
         Job::Moody(moody) => return Answer::Moody(Moody(moody.0 + 1)),
         Job::Panic(message) => panic!("{message}"),
         Job::Exit(status) => process::exit(status),
+        Job::Lock => drop(LOCK.lock().unwrap()),
         Job::KillOthers => return Answer::Number(pila::kill_all().len() as u64),
         Job::Say(bytes) => channel().write_all(&bytes).unwrap(),
         Job::HangUp => {
@@ -395,6 +402,41 @@ fn all_who_wait_are_told_of_a_death_within_10_ms() {
     });
 }
 
+/// How long after it was killed those were told who only join, and who are in line.
+fn time_of_death_for_those_who_joined() -> Duration {
+    let worker = role().max_in_flight(1).start().unwrap();
+    let last = Rc::new(Cell::new(None));
+    let calls: Vec<_> = (0..3).map(|_| begin(&worker, Job::Nap(1_000_000))).collect();
+    let joins: Vec<_> = (0..10)
+        .map(|_| {
+            let (worker, last) = (worker.clone(), last.clone());
+            pila::tasklet(move || {
+                let status = worker.join().unwrap();
+                last.set(Some(Instant::now()));
+                status
+            })
+        })
+        .collect();
+    until("all wait", || joins.iter().all(|join| join.is_blocked()));
+    assert_eq!((worker.in_flight(), worker.in_line()), (1, 2));
+    let killed = Instant::now();
+    signal(worker.id().unwrap(), Signal::KILL);
+    for call in calls {
+        died(&call.join().unwrap().unwrap_err());
+    }
+    for join in joins {
+        assert_eq!(join.join().unwrap().signal(), Some(9));
+    }
+    last.get().unwrap() - killed
+}
+
+#[test]
+fn whoever_joins_or_is_in_line_is_told_of_a_death_within_10_ms() {
+    bounded(|| {
+        assert_soon(20, time_of_death_for_those_who_joined);
+    });
+}
+
 /// Asserts that it can be so within 10 ms: what the machine does besides can delay it now and then, but not always.
 #[track_caller]
 fn assert_soon(rounds: usize, mut measure: impl FnMut() -> Duration) -> Vec<Duration> {
@@ -516,6 +558,44 @@ fn join_lets_the_worker_finish_what_it_has() {
         }
         assert!(matches!(worker.call(Job::Nap(1)).unwrap_err().reason, CallReason::Closed));
         assert!(worker.join().unwrap().success(), "as often as one likes");
+    });
+}
+
+#[test]
+fn join_lets_the_other_tasklets_run() {
+    bounded(|| {
+        let worker = worker();
+        let nap = begin(&worker, Job::Nap(200));
+        pila::schedule();
+        assert_eq!(worker.in_flight(), 1);
+        let ticks = Rc::new(Cell::new(0));
+        let ours = ticks.clone();
+        pila::tasklet(move || {
+            while nap.is_alive() {
+                ours.set(ours.get() + 1);
+                pila::sleep(Duration::from_millis(1));
+            }
+        });
+        assert!(worker.join().unwrap().success());
+        assert!(ticks.get() > 5, "{} ticks while it was joined", ticks.get());
+    });
+}
+
+#[test]
+fn a_worker_is_a_new_process_and_no_copy_of_one_with_threads() {
+    bounded(|| {
+        let (locked, told) = std::sync::mpsc::channel();
+        let (done, end) = std::sync::mpsc::channel::<()>();
+        let holder = std::thread::spawn(move || {
+            let _held = LOCK.lock().unwrap();
+            locked.send(()).unwrap();
+            end.recv().ok();
+        });
+        told.recv().unwrap();
+        // In a copy of this process nobody would ever release it.
+        assert_eq!(worker().call(Job::Lock).unwrap(), Answer::Number(0));
+        drop(done);
+        holder.join().unwrap();
     });
 }
 
