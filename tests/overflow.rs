@@ -8,7 +8,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     process::{Command, Output},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pila::{Builder, on_big_stack, on_stack_of, run, schedule, sleep, tasklet};
@@ -17,6 +17,10 @@ use rerun::{again, is_child, text};
 mod rerun;
 
 const ABORT: i32 = 6;
+
+/// How long the names of functions may take before the process ends without them.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const ADVICE: &str =
     "give it more with Builder::stack_size, or run what recurses in on_big_stack or on_stack_of";
 
@@ -42,7 +46,9 @@ fn stderr(output: &Output) -> String {
 /// Checks that the process of the test `name` tells first and exactly of `whose` overflow, and then all the rest.
 #[track_caller]
 fn assert_told(command: &mut Command, whose: &str) {
+    let begun = Instant::now();
     let output = aborted(command);
+    let took = begun.elapsed();
     let stderr = stderr(&output);
     let mut lines = stderr.lines();
     assert_eq!(lines.next(), Some(whose), "{}", text(&output));
@@ -51,6 +57,10 @@ fn assert_told(command: &mut Command, whose: &str) {
     assert!(rest[0].starts_with("called by, last first (the program begins at 0x"), "{stderr}");
     let addresses = rest[1..].iter().take_while(|line| line.starts_with("  0x")).count();
     assert!(addresses >= 10, "{addresses} addresses: {stderr}");
+    if took > PATIENCE {
+        // It takes a tenth of a second of processor time. On a machine that has none to spare it is cut off.
+        return println!("the names were given up after {took:?}");
+    }
     // Its name comes once for each frame, of which there may be hundreds: not all of them are told.
     let names = stderr.matches("overflow::fall").count();
     assert!((10..60).contains(&names), "{names} names: {stderr}");

@@ -103,7 +103,15 @@ fn pipes_are_stds() {
         let mut deaf = sh("exec <&-; echo; exec sleep 1000");
         let mut deaf = deaf.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         deaf.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let written = deaf.stdin.as_mut().unwrap().write(b"x");
+        let mut written = deaf.stdin.as_mut().unwrap().write(b"x");
+        // A child that another test is about to start has the other end too, for a moment.
+        for _ in 0..1000 {
+            if written.is_err() {
+                break;
+            }
+            pila::sleep(Duration::from_millis(5));
+            written = deaf.stdin.as_mut().unwrap().write(b"x");
+        }
         outcome.push(format!("{:?}", written.map_err(|error| error.to_string())));
         deaf.kill().unwrap();
         outcome.push(format!("{:?}", deaf.wait_with_output()));
