@@ -132,7 +132,7 @@ impl Context {
         self.record.addr().get()
     }
 
-    /// Starts to load what the next [`enter`](Self::enter) is going to touch.
+    /// Starts to load what the next [`Switch::enter`] is going to touch.
     #[inline]
     pub(crate) fn prefetch(&self) {
         // The record's line and the four below it.
