@@ -11,7 +11,7 @@ use super::{
 /// Where the mails go.
 pub(crate) enum Server {
     /// A sink of our own, which can say what it has received.
-    Own(SinkProcess),
+    Own(Box<SinkProcess>),
     /// Somebody else's server, at one of these addresses.
     Real(Vec<SocketAddr>),
 }
@@ -21,7 +21,7 @@ impl Server {
     pub(crate) fn find(options: &Options) -> io::Result<Self> {
         match &options.server {
             Some(addresses) => Ok(Self::Real(addresses.0.clone())),
-            None => SinkProcess::start(&order(options)).map(Self::Own),
+            None => SinkProcess::start(&order(options)).map(Box::new).map(Self::Own),
         }
     }
 
