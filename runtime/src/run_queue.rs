@@ -80,6 +80,25 @@ impl RunQueue {
         Some(index)
     }
 
+    /// The next one, if it can be [exchanged](Self::exchange).
+    #[inline(always)]
+    pub(crate) fn front(&self) -> Option<u32> {
+        if self.is_empty() || self.holes > 0 {
+            return None;
+        }
+        self.slots.get(self.front as usize & self.slots.len().wrapping_sub(1)).copied()
+    }
+
+    /// Takes the next one, which [`front`](Self::front) gave, and puts `index` at the tail: as many are in it as before.
+    #[inline(always)]
+    pub(crate) fn exchange(&mut self, index: u32) -> Position {
+        self.front += 1;
+        let position = self.back;
+        self.back += 1;
+        *self.slot(position) = index;
+        Position(position)
+    }
+
     /// The entry `ahead` places behind the front, if there is one there.
     #[inline]
     pub(crate) fn peek(&self, ahead: usize) -> Option<u32> {
@@ -196,6 +215,27 @@ mod tests {
         assert_eq!((queue.len(), queue.peek(1)), (3, Some(1)));
         assert_eq!(drain(&mut queue), [3, 1, 2]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn an_exchange_is_a_turn_of_the_ring() {
+        let mut queue = RunQueue::new();
+        assert_eq!(queue.front(), None);
+        for index in 0..64 {
+            queue.push_back(index);
+        }
+        for running in [100, 0, 1] {
+            let next = queue.front().unwrap();
+            let position = queue.exchange(running);
+            assert_eq!((queue.len(), next), (64, (running + 1) % 101));
+            assert_eq!(*queue.slot(position.0), running);
+        }
+        let gone = queue.push_front(7);
+        queue.push_front(8);
+        queue.remove(gone);
+        assert_eq!(queue.front(), None, "there is a hole");
+        assert_eq!(queue.pop_front(), Some(8));
+        assert_eq!(queue.front(), Some(3));
     }
 
     #[test]

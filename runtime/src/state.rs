@@ -416,14 +416,17 @@ impl Core {
     /// Takes the next one out of the queue, which has one.
     #[inline]
     pub(crate) fn next(&mut self) -> Turn {
-        if let Some((context, flags)) = self.next_started() {
-            return Turn::Enter(context, flags);
-        }
         self.turns_left -= 1;
         let index = self.queue.pop_front().expect("the loop asks a queue that is not empty");
-        self.stands[index as usize].state = State::Running;
+        let stand = &mut self.stands[index as usize];
+        stand.state = State::Running;
         self.current = index;
-        self.start(index)
+        let Some(context) = stand.context.take() else {
+            return self.start(index);
+        };
+        let flags = stand.flags;
+        self.load_ahead();
+        Turn::Enter(context, flags)
     }
 
     /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside.
@@ -440,6 +443,26 @@ impl Core {
         self.current = index;
         let flags = stand.flags;
         self.queue.pop_front();
+        self.load_ahead();
+        Some((context, flags))
+    }
+
+    /// Takes the next one as [`next_started`](Self::next_started), and puts the one that runs at the tail. None, and nothing
+    /// done, where that takes more than a few steps.
+    #[inline(always)]
+    pub(crate) fn next_in_the_ring(&mut self) -> Option<(Context, Flags)> {
+        if self.turns_left == 0 {
+            return None;
+        }
+        let index = self.queue.front()?;
+        let stand = &mut self.stands[index as usize];
+        let context = stand.context.take()?;
+        stand.state = State::Running;
+        let flags = stand.flags;
+        let position = self.queue.exchange(self.current);
+        set_position(&mut self.stands, self.current, position);
+        self.turns_left -= 1;
+        self.current = index;
         self.load_ahead();
         Some((context, flags))
     }
@@ -725,6 +748,7 @@ impl Core {
     }
 }
 
+#[inline]
 fn set_position(stands: &mut [Stand], index: u32, position: Position) {
     stands[index as usize].state = State::Queued(position);
 }

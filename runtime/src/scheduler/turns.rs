@@ -64,6 +64,20 @@ impl Scheduler {
     // is left of `schedule` is small enough to be inlined all the way into the caller.
     #[inline(never)]
     pub(super) fn goes_to_the_tail(&self) -> bool {
+        let against = Flags::ENDING.with(Flags::NO_SWITCH);
+        if self.switch.is_inside() && !self.flags.get().any(against) && !std::thread::panicking() {
+            let mut core = self.core.borrow_mut();
+            let me = core.current as usize;
+            if let Some((context, flags)) = core.next_in_the_ring() {
+                self.flags.set(flags);
+                core.stands[me].context = self.switch.load(Some(context));
+                return true;
+            }
+        }
+        self.goes_to_the_tail_with_care()
+    }
+
+    fn goes_to_the_tail_with_care(&self) -> bool {
         if self.check().is_err() {
             return false;
         }
