@@ -17,12 +17,14 @@
 //!   dies; how deep stacks were used.
 //! - `table`, `state`, `scheduler`, `ending`, `current`: the tasklets, what becomes of them, the loop, how they are ended,
 //!   and whose loop it is.
+//! - `alarm`: what wakes a call of `block_on`.
 //! - [`park`]: the only door through which anything waits.
 //! - `tasklet`, `observers`, `exchange`, `channel`, `no_switch`, `select`, `time`, `big_stack`, `memory`, [`sync`], `task_local`: what
 //!   users call.
 //! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
 //! - `dump`, `panic_hook`, `stall`: what is told of tasklets, and of those that hold up the others.
 //! - `thread`, `sides`, `thread_queue`, `offload`: what works between threads.
+//! - `block_on`: futures.
 //! - `signal`, `herald`, `signals`: signals of the system, and who hears them.
 //! - `group`: tasklets that are stopped together.
 //! - `dump_signal`: dumps on a signal.
@@ -64,6 +66,8 @@ mod state;
 mod table;
 
 mod current;
+
+mod alarm;
 pub mod park;
 
 mod tasklet;
@@ -92,6 +96,8 @@ mod thread_queue;
 
 mod offload;
 
+mod block_on;
+
 mod herald;
 mod signal;
 mod signals;
@@ -102,6 +108,7 @@ mod dump_signal;
 
 pub use backtrace::{Backtrace, Frame};
 pub use big_stack::{on_big_stack, on_stack_of};
+pub use block_on::{block_on, try_block_on};
 pub use channel::{Channel, Iter, Preference};
 pub use dump::{Dump, DumpedTasklet, TaskletState, dump};
 pub use dump_signal::{DumpFormat, dump_on_signal};

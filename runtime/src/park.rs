@@ -26,6 +26,7 @@
 
 use std::{marker::PhantomData, sync::Arc, time::Instant};
 
+pub use crate::alarm::Relay;
 pub use crate::error::Interrupt;
 pub use crate::wake::{Ticket, Waiting};
 use crate::{
@@ -264,10 +265,7 @@ impl Waker {
     /// # Ok::<(), park::Interrupt>(())
     /// ```
     pub fn wake(&self) -> bool {
-        current::with(|scheduler| match scheduler.is_own(&self.mailbox) {
-            true => scheduler.unpark(self.ticket),
-            false => self.mailbox.post(self.ticket),
-        })
+        current::with(|scheduler| scheduler.wake(&self.mailbox, self.ticket))
     }
 
     /// Wakes the wait if it goes on. False only when its thread has ended, and nobody is left to pass the wake-up on.

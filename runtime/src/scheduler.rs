@@ -15,6 +15,7 @@ mod stacks;
 mod stint;
 mod trace;
 mod turns;
+mod vigil;
 
 pub(crate) use trace::Errand;
 pub(crate) use turns::Wait;
@@ -26,6 +27,7 @@ use std::{
     panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
     sync::Arc,
+    task::Waker,
     time::Duration,
 };
 
@@ -93,6 +95,10 @@ pub(crate) struct Scheduler {
     errand: RefCell<Option<Errand>>,
     /// What tasklets that have ended leave for those to come.
     pub(crate) packets: RefCell<Packets>,
+    /// The wakers of waits that only clones of them can end, each with the number of its wait; and how many such waits
+    /// there are, with those whose waker was let go.
+    vigils: RefCell<Slab<(u64, Waker)>>,
+    vigil_count: Cell<usize>,
     /// How this thread is known to those who look at all threads, once there are any.
     member: OnceCell<Arc<Member>>,
 }
@@ -138,6 +144,8 @@ impl Scheduler {
             tracer: RefCell::new(None),
             errand: RefCell::new(None),
             packets: RefCell::new(Packets::new()),
+            vigils: RefCell::new(Slab::new()),
+            vigil_count: Cell::new(0),
             member: OnceCell::new(),
         }
     }
@@ -430,7 +438,7 @@ impl Scheduler {
             heir.thread_ended(number);
             drop_quietly(heir);
         }
-        drop_quietly(self.idle.take());
+        drop_quietly((self.idle.take(), self.vigils.take()));
     }
 }
 

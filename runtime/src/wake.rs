@@ -141,6 +141,12 @@ pub enum Waiting {
     Worker,
     /// For another thread, which holds a [`Waker`](crate::park::Waker).
     Outside,
+    /// For a future to be ready: [`block_on`](crate::block_on).
+    Future {
+        /// In how many places its waker, or a socket that has it woken, was kept when the wait began. While there is
+        /// one, another thread may wake it.
+        wakers: usize,
+    },
     /// For room in a thread queue.
     QueueSend,
     /// For a message in a thread queue.
@@ -197,6 +203,7 @@ impl Waiting {
             | Waiting::Offload
             | Waiting::Descriptor
             | Waiting::Lookup => true,
+            Waiting::Future { wakers } => wakers > 0,
             Waiting::Insert
             | Waiting::Group
             | Waiting::Select
@@ -247,6 +254,15 @@ impl fmt::Display for Waiting {
             Waiting::Child(pid) => write!(f, "waits for the end of process {pid}"),
             Waiting::Worker => write!(f, "waits for a worker process"),
             Waiting::Outside => write!(f, "waits for another thread"),
+            Waiting::Future { wakers: 0 } => {
+                write!(f, "waits for a future, whose waker nobody has kept")
+            }
+            Waiting::Future { wakers: 1 } => {
+                write!(f, "waits for a future, whose waker is kept in 1 place")
+            }
+            Waiting::Future { wakers } => {
+                write!(f, "waits for a future, whose waker is kept in {wakers} places")
+            }
             Waiting::QueueSend => write!(f, "waits for room in a thread queue"),
             Waiting::QueueReceive => write!(f, "waits for a message in a thread queue"),
             Waiting::Signal => write!(f, "waits for a signal of the system"),

@@ -1,9 +1,12 @@
 //! Each call of the face that waits, ended by a timeout and by a kill.
 
 use std::{
+    cell::Cell,
     fmt::Write as _,
+    future::poll_fn,
     io::{self, Read, Write},
     rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -270,6 +273,19 @@ const CALLS: &[Call] = &[
         set_up: || {
             let (end, ended) = std::sync::mpsc::channel::<()>();
             ready(move || _ = offload(move || ended.recv().is_err())).and_after(move || drop(end))
+        },
+    },
+    Call {
+        name: "`block_on`",
+        set_up: || {
+            let waker = Rc::new(Cell::new(None));
+            let theirs = waker.clone();
+            let keep = move |context: &mut Context<'_>| {
+                theirs.set(Some(context.waker().clone()));
+                Poll::<()>::Pending
+            };
+            ready(move || pila::block_on(poll_fn(keep)))
+                .and_after(move || waker.take().expect("it was polled").wake())
         },
     },
     Call {

@@ -21,6 +21,10 @@ impl Scheduler {
         (core.current_key(), task.and_then(Task::name))
     }
 
+    pub(crate) fn current_key(&self) -> Key {
+        self.core.borrow().current_key()
+    }
+
     pub(crate) fn run_count(&self) -> usize {
         let core = self.core.borrow();
         // The one that runs is in the ring; the loop asks nobody to count.

@@ -39,6 +39,7 @@ impl Scheduler {
         match (runnable, outside || news) {
             (true, _) if quiet => {}
             (true, _) => self.wait_outside(Some(Duration::ZERO)),
+            (false, true) if self.let_go() => {}
             (false, true) => self.wait_outside(self.until_next_deadline()),
             (false, false) => self.resolve(),
         }
@@ -106,6 +107,23 @@ impl Scheduler {
         let mut mailbox = self.mailbox.borrow_mut();
         let mailbox = mailbox.get_or_insert_with(|| Arc::new(Mailbox::new(self.notifier())));
         mailbox.clone()
+    }
+
+    /// As [`mailbox`](Self::mailbox), for a thread that may not have settled in.
+    pub(crate) fn settled_mailbox(&self) -> Arc<Mailbox> {
+        if !self.has_ended() {
+            self.settle_in(&mut self.core.borrow_mut());
+        }
+        self.mailbox()
+    }
+
+    /// Ends the wait of `ticket`, which is of the thread that `mailbox` is of. On that thread it says whether there was one to
+    /// end; elsewhere, whether the thread is still there.
+    pub(crate) fn wake(&self, mailbox: &Arc<Mailbox>, ticket: Ticket) -> bool {
+        match self.is_own(mailbox) {
+            true => self.unpark(ticket),
+            false => mailbox.post(ticket),
+        }
     }
 
     pub(crate) fn is_own(&self, mailbox: &Arc<Mailbox>) -> bool {
