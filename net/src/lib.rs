@@ -124,6 +124,7 @@
 //! - `budget.rs` – who gets the next descriptor when there are too few
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
 //! - `source.rs` – one socket with its registrations: try the call, park when it would block
+//! - `standing.rs` – the same for a task of async code, whose waker is kept until there is news
 //! - `lookup.rs` – queries for hosts, on threads of their own
 //! - `resolve.rs` – what stands for addresses
 //! - `connect.rs` – a connection from the first packet to the answer
@@ -134,11 +135,13 @@
 //! - `watch.rs` – waits for descriptors of any other kind
 //! - `tcp/`, `udp.rs`, `unix/` – the public types
 //! - `tls/` – with the feature `tls`: TLS on any stream
+//! - `async_stream.rs` – streams for async code
 //! - `process/` – child processes, and with the feature `worker` workers of the same program
 //!
 //! A file uses only those above it.
 
 mod accept;
+mod async_stream;
 mod attempts;
 mod budget;
 mod connect;
@@ -156,6 +159,7 @@ mod readiness;
 mod reserve;
 mod resolve;
 mod source;
+mod standing;
 mod syscall;
 mod tcp;
 #[cfg(feature = "tls")]
@@ -169,6 +173,7 @@ pub use std::net::{
     AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6,
 };
 
+pub use async_stream::{AsyncStream, PollStream};
 pub use resolve::ToSocketAddrs;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pila_runtime::driver::{self, Driver, Notify};
-use pila_runtime::park::Ticket;
+use pila_runtime::park::{Relay, Ticket};
 use polling::{Event, Events, PollMode};
 use slab::Slab;
 
@@ -202,7 +202,7 @@ impl Poller {
         unsafe { self.polling.add_with_mode(socket, Event::all(key), PollMode::Edge) }
     }
 
-    /// Sets the bits of `events` and moves the tickets of those who wait for them to `woken`.
+    /// Sets the bits of `events`, moves the tickets of those who wait for them to `woken` and rings the relays.
     /// True when the notifier was among them.
     fn deliver(
         &self,
@@ -210,6 +210,7 @@ impl Poller {
         woken: &mut Vec<Ticket>,
     ) -> bool {
         let mut notified = false;
+        let mut rung = Vec::new();
         let mut sockets = self.sockets();
         for (key, ready) in events {
             notified |= key == NOTIFIED;
@@ -218,10 +219,12 @@ impl Poller {
             entry.registration.readiness.add(ready);
             for direction in [Direction::Read, Direction::Write] {
                 if ready.has(direction) {
-                    entry.waiters(direction).drain(woken);
+                    entry.waiters(direction).drain(woken, &mut rung);
                 }
             }
         }
+        drop(sockets);
+        rung.iter().for_each(|relay: &Arc<Relay>| relay.ring());
         notified
     }
 
@@ -357,6 +360,13 @@ impl Registration {
     pub(crate) fn enlist(&self, direction: Direction, ticket: Ticket) {
         self.with_entry(|entry| {
             entry.expect("a socket in use is registered").waiters(direction).push(ticket);
+        });
+    }
+
+    /// Adds `relay` to those who wait for `direction`, unless it is one of them.
+    pub(crate) fn add_relay(&self, direction: Direction, relay: Arc<Relay>) {
+        self.with_entry(|entry| {
+            entry.expect("a socket in use is registered").waiters(direction).add_relay(relay);
         });
     }
 

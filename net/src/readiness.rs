@@ -1,13 +1,14 @@
-//! What one poller last reported about one socket, and the tickets that wait for it to report more.
+//! What one poller last reported about one socket, and who waits for it to report more.
 //!
 //! - A clear bit is a promise: an event that sets it will follow. A set bit promises nothing, the call may
 //!   still say `WouldBlock`.
 //! - Only one thread writes a [`Readiness`], the one whose poller it belongs to, so a load and a store do
 //!   for an update.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use pila_runtime::park::Ticket;
+use pila_runtime::park::{Relay, Ticket};
 
 /// One half of what a socket does. Accepting is reading, connecting is writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +87,15 @@ impl Readiness {
     }
 }
 
-/// The tickets that wait for one direction of one socket, in order of arrival.
+/// Who waits for one direction of one socket: tasklets by their tickets, in order of arrival, and tasks of async code.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     /// The first to wait. Nearly always the only one, so that waiting allocates nothing.
     first: Option<Ticket>,
     /// Those behind it; empty while there is no first.
     rest: Vec<Ticket>,
+    /// Those of tasks that have polled.
+    relays: Vec<Arc<Relay>>,
 }
 
 impl Waiters {
@@ -112,14 +115,22 @@ impl Waiters {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+    /// Adds `relay`, unless it is here already.
+    pub(crate) fn add_relay(&mut self, relay: Arc<Relay>) {
+        if !self.relays.iter().any(|other| Arc::ptr_eq(other, &relay)) {
+            self.relays.push(relay);
+        }
     }
 
-    /// Moves everyone to `woken`. All retry their call: how much one leaves for the next is not known.
-    pub(crate) fn drain(&mut self, woken: &mut Vec<Ticket>) {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && !self.relays.iter().any(|relay| relay.is_pending())
+    }
+
+    /// Moves everyone to `woken` and `rung`. All retry their call: how much one leaves for the next is not known.
+    pub(crate) fn drain(&mut self, woken: &mut Vec<Ticket>, rung: &mut Vec<Arc<Relay>>) {
         woken.extend(self.first.take());
         woken.append(&mut self.rest);
+        rung.append(&mut self.relays);
     }
 }
 
@@ -158,9 +169,9 @@ mod tests {
         waiters.remove(first);
         waiters.remove(first);
         let mut woken = Vec::new();
-        waiters.drain(&mut woken);
+        waiters.drain(&mut woken, &mut Vec::new());
         assert_eq!(woken, [second, fourth]);
-        waiters.drain(&mut woken);
+        waiters.drain(&mut woken, &mut Vec::new());
         assert_eq!(woken.len(), 2);
     }
 

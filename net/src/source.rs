@@ -381,7 +381,7 @@ impl<S: AsFd> Source<S> {
 
     /// The calling thread's registration, made if need be. Waits for the descriptors of the thread's poller if there are
     /// none left and it has no poller yet.
-    fn register(
+    pub(crate) fn register(
         &self,
         operation: Operation,
         deadline: Option<Instant>,

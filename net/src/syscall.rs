@@ -93,6 +93,14 @@ pub(crate) fn send_vectored(socket: BorrowedFd<'_>, buffers: &[IoSlice<'_>]) -> 
     Ok(rustix::net::sendmsg(socket, buffers, &mut control, SEND)?)
 }
 
+/// Shuts a stream for sending: its peer reads the end. One whose peer is gone is as good as shut.
+pub(crate) fn shut_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
+    match rustix::net::shutdown(socket, rustix::net::Shutdown::Write) {
+        Err(Errno::NOTCONN) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
 /// Whether `direction` of `descriptor` is ready, or broken. `WouldBlock` if it is neither.
 pub(crate) fn check_ready(descriptor: BorrowedFd<'_>, direction: Direction) -> io::Result<()> {
     let wanted = match direction {

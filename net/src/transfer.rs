@@ -9,12 +9,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::task::{Context, Poll, ready};
 
 use pila_runtime::park;
 use rustix::net::SocketAddrAny;
 
 use crate::readiness::Direction;
 use crate::source::{Operation, Source};
+use crate::standing::Standing;
 use crate::syscall;
 
 /// What std's streams have in common.
@@ -53,6 +55,39 @@ impl<S: Stream> Source<S> {
         self.send_with(offered, |socket| syscall::send_vectored(socket, buffers))
     }
 
+    /// Receives for a task, which is woken when there may be more if there is nothing.
+    pub(crate) fn poll_receive(
+        &self,
+        standing: &Standing,
+        context: &Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let wanted = buffer.len();
+        if wanted == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let receive = |io: &S| syscall::receive(io.as_fd(), buffer);
+        let received = ready!(self.poll(Operation::Read, standing, context, receive))?;
+        self.has_received(received, wanted);
+        Poll::Ready(Ok(received))
+    }
+
+    /// Sends for a task, which is woken when there may be room if there is none.
+    pub(crate) fn poll_send(
+        &self,
+        standing: &Standing,
+        context: &Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let send = |io: &S| match buffers {
+            [only] => syscall::send(io.as_fd(), only),
+            _ => syscall::send_vectored(io.as_fd(), buffers),
+        };
+        let sent = ready!(self.poll(Operation::Write, standing, context, send))?;
+        self.has_sent(sent, buffers.iter().map(|buffer| buffer.len()).sum());
+        Poll::Ready(Ok(sent))
+    }
+
     #[inline]
     fn receive_with(
         &self,
@@ -60,12 +95,17 @@ impl<S: Stream> Source<S> {
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let received = self.run(Operation::Read, |io| call(io.as_fd()))?;
+        self.has_received(received, wanted);
+        Ok(received)
+    }
+
+    #[inline]
+    fn has_received(&self, received: usize, wanted: usize) {
         spend_on(received);
         // Nothing at all is the end of the stream, which stays readable.
         if S::SHORT_READ_EMPTIES && 0 < received && received < wanted {
             self.exhaust(Direction::Read);
         }
-        Ok(received)
     }
 
     #[inline]
@@ -75,11 +115,16 @@ impl<S: Stream> Source<S> {
         mut call: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let sent = self.run(Operation::Write, |io| call(io.as_fd()))?;
+        self.has_sent(sent, offered);
+        Ok(sent)
+    }
+
+    #[inline]
+    fn has_sent(&self, sent: usize, offered: usize) {
         spend_on(sent);
         if sent < offered {
             self.exhaust(Direction::Write);
         }
-        Ok(sent)
     }
 }
 

@@ -41,7 +41,7 @@ use crate::{attempts, connect, syscall};
 /// ```
 pub struct TcpStream {
     /// The connection; std's stream inside has the face and the options.
-    pub(super) source: Source<net::TcpStream>,
+    pub(crate) source: Source<net::TcpStream>,
 }
 
 impl TcpStream {

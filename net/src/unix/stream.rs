@@ -39,7 +39,7 @@ use crate::{budget, syscall};
 /// ```
 pub struct UnixStream {
     /// The connection; std's stream inside has the face and the names.
-    pub(super) source: Source<net::UnixStream>,
+    pub(crate) source: Source<net::UnixStream>,
 }
 
 impl UnixStream {
