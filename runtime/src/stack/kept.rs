@@ -1,14 +1,14 @@
 //! What free stacks keep of their memory, for the next tasklet to find it warm, and what they give back.
 //!
-//! Together the free stacks of a thread keep 64 MiB at most. How deep a stack was used is not known and would cost a call
+//! Together the free stacks of a thread keep 128 MiB at most. How deep a stack was used is not known and would cost a call
 //! of the kernel to find out, so it is not asked. The kernel counts the page faults of a thread, and without a fault no
 //! page comes to a stack: as long as there were few, nothing has to be given back, however many stacks are free.
 //!
 //! - After the free stacks were *reduced* those that came back last are whole, those before them have their tops, the rest
 //!   nothing: 8 MiB each for the first two.
 //! - Since then they can have got no more than the faults brought and the stacks that were in use at the time held. When
-//!   that comes near 48 MiB they are reduced again. Until then it is looked at after so many bytes of stacks came back as
-//!   are left of the 48 MiB, so a warm stack goes in and out for nothing.
+//!   that comes near 112 MiB they are reduced again. Until then it is looked at after so many bytes of stacks came back as
+//!   are left of the 112 MiB, so a warm stack goes in and out for nothing.
 //!
 //! Page tables and guards go with the mapping only, in [`StackPool::trim`]: half a KiB for a stack of 256 KiB.
 
@@ -23,7 +23,7 @@ use super::{Class, Fresh, SizeClass, StackPool, mapping, mapping::page_size};
 const WHOLE: usize = 8 << 20;
 const TOPS: usize = 8 << 20;
 /// How many bytes may come to the free ones until they are reduced again.
-pub(super) const SINCE: usize = 48 << 20;
+pub(super) const SINCE: usize = 112 << 20;
 /// When this little is left of it, looking any more often would cost more than it saves.
 const LEAST: usize = 8 << 20;
 /// What a tasklet that only waits has touched, with some to spare.
