@@ -43,7 +43,7 @@ pub(crate) fn print_distance(when: &str) {
 }
 
 /// How long a cache line takes from one side's processor to the other's and back. The caller is the load.
-fn cache_line_round_trip() -> Duration {
+pub(crate) fn cache_line_round_trip() -> Duration {
     const TRIPS: u64 = 20_000;
     static LINE: AtomicU64 = AtomicU64::new(0);
     let wait_for = |turn| {
