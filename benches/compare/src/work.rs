@@ -127,7 +127,11 @@ impl Work {
             connections,
             &[
                 ("rate", format!("echo, {of} connections"), Unit::PerSecond),
-                ("cpu", format!("… processor time a request, {of}"), Unit::Nanoseconds),
+                (
+                    "cpu",
+                    format!("echo, {of} connections, processor time a request"),
+                    Unit::Nanoseconds,
+                ),
             ],
         )
     }
