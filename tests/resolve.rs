@@ -59,21 +59,24 @@ fn a_name_server_that_never_answers_is_bounded_by_the_timeout() {
     const NAME: &str = "a_name_server_that_never_answers_is_bounded_by_the_timeout";
     asking(NAME, NameServer::silent, || {
         let limit = Duration::from_secs(1);
-        let connects = pila::tasklet(move || {
-            let (start, watch) = (Instant::now(), Stopwatch::start());
-            let outcome = pila::timeout(limit, || TcpStream::connect("silent.example:25"));
-            assert!(start.elapsed() >= limit);
-            (outcome.unwrap_err().limit(), watch.elapsed())
-        });
-        let stall = longest_stall(&connects);
-        let (struck, elapsed) = connects.join().unwrap();
-        tell(&format!(
-            "no answer: ended after {elapsed:?}, nobody else waited longer than {stall:?}"
-        ));
-        assert_eq!(struck, limit);
-        assert!(elapsed < limit * 11 / 10, "{elapsed:?}");
-        // Many times what it takes.
-        assert!(stall < Duration::from_millis(50), "{stall:?}");
+        // What the machine does to the thread comes and goes; what the thread does to itself would come each time.
+        let mut stalls = Vec::new();
+        while stalls.len() < 5
+            && stalls.last().is_none_or(|&stall| stall >= Duration::from_millis(5))
+        {
+            let connects = pila::tasklet(move || {
+                let (start, watch) = (Instant::now(), Stopwatch::start());
+                let outcome = pila::timeout(limit, || TcpStream::connect("silent.example:25"));
+                assert!(start.elapsed() >= limit);
+                (outcome.unwrap_err().limit(), watch.elapsed())
+            });
+            stalls.push(longest_stall(&connects));
+            let (struck, elapsed) = connects.join().unwrap();
+            tell(&format!("no answer: ended after {elapsed:?}, others waited at most {stalls:?}"));
+            assert_eq!(struck, limit);
+            assert!(elapsed < limit * 11 / 10, "{elapsed:?}");
+        }
+        assert!(stalls.iter().any(|&stall| stall < Duration::from_millis(5)), "{stalls:?}");
     });
 }
 
