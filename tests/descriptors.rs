@@ -66,9 +66,15 @@ fn waiting_for_descriptors_takes_no_processor_time() {
 /// time the sink took.
 fn receive_after(shell: &str) -> Duration {
     let example = stackless([] as [&str; 0]);
-    let script = format!("{shell}\nexec \"$0\" --sink --mails {MAILS} {DELAY} --body-size 1000");
+    let script = format!("{shell}\nexec \"$0\" --sink \"$1\"");
+    let order = serde_json::json!({
+        "mails": MAILS,
+        "body_size": 1000,
+        "greeting_delay": Duration::from_millis(20),
+        "reply_delay": Duration::ZERO,
+    });
     let mut command = Command::new("bash");
-    command.args(["-c", &script]).arg(example.get_program());
+    command.args(["-c", &script]).arg(example.get_program()).arg(order.to_string());
     let mut sink = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut output = BufReader::new(sink.0.stdout.take().expect("it is a pipe"));
     let mut address = String::new();
