@@ -8,6 +8,7 @@
 
 use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use net_support::{again_portably, bounded};
 
@@ -27,7 +28,12 @@ fn descriptors() -> usize {
 fn outcome_of<T: Send + 'static>(body: fn() -> T) -> T {
     let before = descriptors();
     let outcome = bounded(body);
-    assert_eq!(descriptors(), before, "descriptors");
+    // A thread that looked up names gives back what it used for one when it rests, for this test or for the one before it.
+    let patience = Instant::now() + Duration::from_secs(5);
+    while descriptors() > before && Instant::now() < patience {
+        std::thread::yield_now();
+    }
+    assert!(descriptors() <= before, "{} descriptors, {before} before", descriptors());
     outcome
 }
 
