@@ -6,11 +6,12 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
+    time::Duration,
 };
 
 use pila::{
-    Channel, JoinError, TaskletError, current, run, schedule, schedule_remove, scope,
-    set_channel_callback, set_schedule_callback, spawn_thread, tasklet,
+    Channel, JoinError, ReceiveError, TaskletError, current, run, schedule, schedule_remove, scope,
+    set_channel_callback, set_schedule_callback, shield, sleep, spawn_thread, tasklet, timeout,
 };
 
 /// Panics when it is dropped.
@@ -19,6 +20,28 @@ struct Bomb;
 impl Drop for Bomb {
     fn drop(&mut self) {
         resume_unwind(Box::new("the bomb"));
+    }
+}
+
+/// An error that asks who drops it, and notes that.
+#[derive(Debug)]
+struct Nosy;
+
+thread_local! {
+    static DROPPED_BY: Cell<u64> = const { Cell::new(0) };
+}
+
+impl fmt::Display for Nosy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nosy")
+    }
+}
+
+impl Error for Nosy {}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        DROPPED_BY.set(current().id().get());
     }
 }
 
@@ -75,22 +98,6 @@ fn a_callback_that_kills_the_tasklet_it_runs_on_ends_it() {
 
 #[test]
 fn an_error_thrown_into_a_tasklet_that_is_killed_first_is_dropped_on_its_stack() {
-    #[derive(Debug)]
-    struct Nosy;
-    thread_local! {
-        static DROPPED_BY: Cell<u64> = const { Cell::new(0) };
-    }
-    impl fmt::Display for Nosy {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("nosy")
-        }
-    }
-    impl Error for Nosy {}
-    impl Drop for Nosy {
-        fn drop(&mut self) {
-            DROPPED_BY.set(current().id().get());
-        }
-    }
     let channel = Channel::<()>::new();
     let victim = tasklet(move || drop(channel.receive()));
     run();
@@ -98,6 +105,64 @@ fn an_error_thrown_into_a_tasklet_that_is_killed_first_is_dropped_on_its_stack()
     victim.kill().unwrap();
     assert_eq!(DROPPED_BY.get(), victim.id().get());
     assert_eq!(run().blocked, 0);
+}
+
+#[test]
+fn an_error_thrown_into_a_tasklet_that_is_removed_and_killed_is_dropped_on_its_stack() {
+    let channel = Channel::<()>::new();
+    let victim = tasklet(move || drop(channel.receive()));
+    run();
+    victim.throw_later(Nosy).unwrap();
+    victim.remove().unwrap();
+    victim.kill().unwrap();
+    assert!(!victim.is_alive());
+    assert_eq!(DROPPED_BY.get(), victim.id().get());
+}
+
+#[test]
+fn an_error_thrown_into_a_tasklet_that_is_removed_is_told_when_it_is_back() {
+    let channel = Channel::<()>::new();
+    let theirs = channel.clone();
+    let victim = tasklet(move || theirs.receive());
+    run();
+    victim.throw_later(Nosy).unwrap();
+    victim.remove().unwrap();
+    assert_eq!(run().paused, 1);
+    victim.insert().unwrap();
+    assert!(matches!(victim.join().unwrap(), Err(ReceiveError::Thrown(_))));
+}
+
+#[test]
+fn a_callback_that_shields_itself_takes_no_kill_away() {
+    set_schedule_callback(Some(Rc::new(|_, _| shield(|| ()))));
+    let channel = Channel::new();
+    let theirs = channel.clone();
+    let victim = tasklet(move || theirs.send("nobody takes it"));
+    run();
+    victim.kill().unwrap();
+    set_schedule_callback(None);
+    assert!(matches!(victim.join(), Err(JoinError::Killed)));
+    assert_eq!(channel.balance(), 0);
+}
+
+#[test]
+fn a_callback_that_catches_what_is_raised_in_it_takes_no_strike_away() {
+    set_schedule_callback(Some(Rc::new(|_, _| {
+        catch_unwind(|| sleep(Duration::ZERO)).ok();
+    })));
+    let (channel, went_on) = (Channel::new(), Rc::new(Cell::new(false)));
+    let (theirs, noted) = (channel.clone(), went_on.clone());
+    let late = tasklet(move || {
+        let send = || {
+            theirs.send("nobody takes it").ok();
+            noted.set(true);
+        };
+        timeout(Duration::from_millis(1), send).is_err()
+    });
+    let is_late = late.join();
+    set_schedule_callback(None);
+    assert!(is_late.unwrap() && !went_on.get());
+    assert_eq!(channel.balance(), 0);
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use pila::{Builder, Channel, JoinError, SendReason, Tasklet, run, schedule, sleep, tasklet};
+use pila::{
+    Builder, Channel, Group, JoinError, SendReason, Tasklet, run, schedule, sleep, tasklet,
+};
 
 /// The largest stack: some 127 of them fill the address space, for no memory at all.
 const TIB: usize = 1 << 40;
@@ -381,6 +383,57 @@ fn a_closure_that_never_got_a_stack_may_wait_in_its_destructor() {
         assert_eq!(error.value, "mine");
         assert!(matches!(error.reason, SendReason::Deadlock(_)));
         assert_eq!(drops.get(), 1);
+        gate.close();
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn a_closure_that_never_got_a_stack_takes_no_strike_away_in_its_destructor() {
+    struct Shields;
+    impl Drop for Shields {
+        fn drop(&mut self) {
+            pila::shield(|| ());
+        }
+    }
+    let name = "a_closure_that_never_got_a_stack_takes_no_strike_away_in_its_destructor";
+    in_its_own_process(name, || {
+        let shields = Rc::new(Shields);
+        let Starved { mut tasklets, gate, .. } = make_starved(1, move |_| drop(shields.clone()));
+        let (group, starved) = (Group::new(), tasklets.pop().unwrap());
+        let theirs = group.clone();
+        tasklet(move || {
+            assert!(matches!(starved.join(), Err(JoinError::NoStack(_))));
+            let _ = theirs.stop(Duration::ZERO);
+        });
+        let channel = Channel::new();
+        assert!(group.until_stop(|| channel.send("nobody takes it")).is_none());
+        assert_eq!(channel.balance(), 0);
+        gate.close();
+    });
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn a_closure_that_never_got_a_stack_takes_no_panic_away_with_its_own() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("the bomb"));
+        }
+    }
+    let name = "a_closure_that_never_got_a_stack_takes_no_panic_away_with_its_own";
+    in_its_own_process(name, || {
+        let bomb = Rc::new(Bomb);
+        let Starved { mut tasklets, gate, .. } = make_starved(1, move |_| drop(bomb.clone()));
+        let starved = tasklets.pop().unwrap();
+        tasklet(move || {
+            assert!(starved.join().is_err());
+            std::panic::resume_unwind(Box::new("raised meanwhile"));
+        });
+        let raised =
+            [(); 2].map(|()| *catch_unwind(run).unwrap_err().downcast::<&'static str>().unwrap());
+        assert_eq!(raised, ["the bomb", "raised meanwhile"]);
         gate.close();
     });
 }

@@ -278,6 +278,8 @@ impl Core {
                 self.unpark(Ticket { index, sequence }, wake);
             }
             State::Queued(_) | State::Starved => self.pause(index),
+            // What was thrown into the wait that it comes from is its own to drop.
+            State::Paused if self.stands[index as usize].flags.any(Flags::INTERRUPTED) => {}
             State::Paused => self.set_wake(index, wake),
             State::Running => {}
         }

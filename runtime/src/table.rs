@@ -142,6 +142,12 @@ impl Flags {
         Flags(self.0 | others.0)
     }
 
+    /// Those of `others` that are among these.
+    #[inline]
+    pub(crate) const fn only(self, others: Flags) -> Flags {
+        Flags(self.0 & others.0)
+    }
+
     /// With `others` when `there`, and without them otherwise.
     #[inline]
     pub(crate) const fn set(self, others: Flags, there: bool) -> Flags {

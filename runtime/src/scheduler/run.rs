@@ -1,6 +1,10 @@
 //! `run`, and panics that nobody holds a handle for, which end in it.
 
-use std::{mem, panic::resume_unwind, rc::Rc};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    rc::Rc,
+};
 
 use super::{OnReturn, Payload, Scheduler, drop_quietly};
 use crate::{
@@ -79,6 +83,9 @@ impl Scheduler {
             self.leave();
             self.raise_strike();
             self.raise_here();
+        } else {
+            // A panic may have been sent here while another went out.
+            self.raise_here();
         }
         self.core.borrow().summary(before)
     }
@@ -103,7 +110,14 @@ impl Scheduler {
         let leftovers = mem::take(&mut core.leftovers);
         drop(core);
         if !leftovers.is_empty() {
-            self.drop_leftovers(leftovers);
+            let dropped = catch_unwind(AssertUnwindSafe(|| self.drop_leftovers(leftovers)));
+            if let Err(payload) = dropped {
+                // One after the other: what was sent here is raised next.
+                let mut core = self.core.borrow_mut();
+                core.raised = core.raised.take().or(raised);
+                drop(core);
+                resume_unwind(payload);
+            }
         }
         if let Some((_, payload)) = raised {
             resume_unwind(payload);
@@ -115,7 +129,7 @@ impl Scheduler {
         let me = self.core.borrow().current;
         let late = self.flags.get().any(Flags::LATE);
         let wake = self.core.borrow_mut().take_own_wake();
-        drop(leftovers);
+        self.put_off_unwinding(|| drop(leftovers));
         let mut core = self.core.borrow_mut();
         if let Some(wake) = wake.filter(|_| core.tasks.contains(me as usize)) {
             core.set_wake(me, wake);

@@ -4,7 +4,7 @@
 
 use std::{mem, sync::Arc};
 
-use super::{Scheduler, drop_quietly};
+use super::{OnReturn, Scheduler, drop_quietly};
 use crate::{
     current,
     error::{Interrupt, Refused},
@@ -343,10 +343,22 @@ impl Scheduler {
         if let (true, Some(switched)) =
             (self.flags.get().any(Flags::SWITCHES_SEEN), self.switched.get())
         {
-            switched(self);
+            self.put_off_unwinding(|| switched(self));
         }
         if self.flags.get().any(Flags::UNWIND) {
             self.unwind();
         }
+    }
+
+    /// Calls `f`, which is the user's, before the tasklet that runs has been told how its wait ended. What ends it is raised
+    /// after that: raised within, it could be caught there, and the wait would seem to have ended well.
+    pub(super) fn put_off_unwinding(&self, f: impl FnOnce()) {
+        let (key, news) = (self.current_key(), Flags::UNWIND.with(Flags::RAISE));
+        let put_off = self.flags.get().only(news);
+        self.change_flags(key, |flags| flags.without(news));
+        let _raised_later = OnReturn(|| {
+            self.change_flags(key, |flags| flags.with(put_off));
+        });
+        f();
     }
 }

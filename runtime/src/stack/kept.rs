@@ -14,6 +14,7 @@
 
 use std::{
     cmp::Reverse,
+    ops::Range,
     ptr::{self, NonNull},
 };
 
@@ -147,7 +148,7 @@ impl StackPool {
             !classes[class.0 as usize].forget_if_free(mapping.start(), mapping.slots())
         });
         for class in classes {
-            class.keep(&mut 0, &mut 0);
+            class.give_back(0..class.free.len(), Keeps::Nothing);
             class.free.shrink_to_fit();
         }
         self.is_reduced();
@@ -200,11 +201,16 @@ impl Class {
 
     /// Lets no stack below `end` keep more than `keeps`.
     fn reduce_to(&mut self, end: usize, keeps: Keeps) {
-        let bytes = self.given_by(keeps);
         // The further down, the less one keeps.
         let start = self.free[..end].partition_point(|free| free.keeps <= keeps);
+        self.give_back(start..end, keeps);
+    }
+
+    /// Lets none of these stacks keep more than `keeps`, in whatever order they are.
+    fn give_back(&mut self, stacks: Range<usize>, keeps: Keeps) {
+        let bytes = self.given_by(keeps);
         let mut releases = mapping::Releases::new();
-        for free in &mut self.free[start..end] {
+        for free in self.free[stacks].iter_mut().filter(|free| free.keeps > keeps) {
             free.keeps = keeps;
             // Neighbours that give back everything do so in one call.
             // SAFETY: the range lies in a free slot, and nobody stands on what the pool has.
