@@ -13,7 +13,8 @@ use std::{
 };
 
 use pila::{
-    Builder, Channel, Group, JoinError, SendReason, Tasklet, run, schedule, sleep, tasklet,
+    Builder, Channel, Group, JoinError, SendReason, Tasklet, run, schedule, schedule_remove, sleep,
+    tasklet,
 };
 
 /// The largest stack: some 127 of them fill the address space, for no memory at all.
@@ -568,6 +569,31 @@ fn trim_leaves_those_in_use_alone() {
     let received: Vec<_> = left.into_iter().map(|tasklet| tasklet.join().unwrap()).collect();
     assert_eq!(received, (0..100).collect::<Vec<_>>());
     assert!(pila::trim() >= 100 * 4096);
+}
+
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has memory of its own")]
+fn trim_leaves_nothing_where_a_neighbour_is_in_use() {
+    in_its_own_process("trim_leaves_nothing_where_a_neighbour_is_in_use", || {
+        let tasklets: Vec<_> = (0..4_000)
+            .map(|_| {
+                tasklet(|| {
+                    fill(64 << 10);
+                    schedule_remove();
+                })
+            })
+            .collect();
+        run();
+        // Those of the first mapping come back last. Of every mapping one stays in use, so it is not unmapped.
+        let (left, ended): (Vec<_>, Vec<_>) =
+            tasklets.into_iter().enumerate().partition(|(number, _)| number % 60 == 0);
+        for (_, tasklet) in ended.into_iter().rev() {
+            tasklet.kill().unwrap();
+        }
+        assert!(pila::trim() > 8 << 20);
+        assert_eq!(pila::trim(), 0);
+        assert_eq!(left.len(), 67);
+    });
 }
 
 #[test]
