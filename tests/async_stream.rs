@@ -423,6 +423,42 @@ fn the_tasks_of_one_call_are_polled_only_when_their_stream_is_ready() {
     });
 }
 
+/// A waker whose destructor does what it has, and waits.
+struct Meddles(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Meddles {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Meddles {
+    fn drop(&mut self) {
+        if let Some(meddle) = self.0.get_mut().unwrap().take() {
+            meddle();
+            pila::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn news_that_come_while_a_waker_is_dropped_are_not_lost() {
+    bounded(|| {
+        let (mine, mut peer) = pair_with_std();
+        let stream = AsyncStream::new(mine);
+        let write = move || peer.write_all(b"hello").unwrap();
+        let mut first = Some(Waker::from(Arc::new(Meddles(Mutex::new(Some(Box::new(write)))))));
+        let mut buffer = [0; 8];
+        let count = block_on(poll_fn(|context| {
+            if let Some(first) = first.take() {
+                let pending = stream.poll_read(&mut Context::from_waker(&first), &mut buffer);
+                assert!(pending.is_pending());
+            }
+            // Only the stream has the first waker now, and has it no longer when this is done.
+            stream.poll_read(context, &mut buffer)
+        }));
+        assert_eq!(&buffer[..count.unwrap()], b"hello");
+    });
+}
+
 #[test]
 fn all_of_it_works_portably() {
     again_portably();

@@ -118,6 +118,8 @@ impl Waiters {
     /// Adds `relay`, unless it is here already.
     pub(crate) fn add_relay(&mut self, relay: Arc<Relay>) {
         if !self.relays.iter().any(|other| Arc::ptr_eq(other, &relay)) {
+            // Each call that polls brings another, and nothing may ever come.
+            self.relays.retain(|other| other.is_pending());
             self.relays.push(relay);
         }
     }
@@ -173,6 +175,19 @@ mod tests {
         assert_eq!(woken, [second, fourth]);
         waiters.drain(&mut woken, &mut Vec::new());
         assert_eq!(woken.len(), 2);
+    }
+
+    #[test]
+    fn relays_that_wait_for_nothing_any_more_make_room() {
+        let mut waiters = Waiters::default();
+        for _ in 0..100 {
+            // Each call that polls has a relay of its own, and ends here before anything comes.
+            pila_runtime::block_on(std::future::poll_fn(|context| {
+                waiters.add_relay(Arc::new(Relay::new(context.waker()).unwrap()));
+                std::task::Poll::Ready(())
+            }));
+        }
+        assert_eq!(waiters.relays.len(), 1);
     }
 
     #[test]

@@ -96,6 +96,10 @@ impl<S: AsFd> Source<S> {
             }
             let relay = standing.relay(context.waker())?;
             registration.add_relay(operation.direction(), relay);
+            // Wakers are the user's code: the one that was dropped for this may have waited, and news have come meanwhile.
+            if registration.readiness().is_ready(operation.direction()) {
+                continue;
+            }
             return Poll::Pending;
         }
     }
