@@ -166,6 +166,29 @@ fn a_callback_that_catches_what_is_raised_in_it_takes_no_strike_away() {
 }
 
 #[test]
+fn a_deadlock_that_ended_one_pause_is_not_told_to_the_next() {
+    let went_on = Cell::new(false);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        scope(|s| {
+            s.tasklet(|| {
+                shield(|| {
+                    // Main waits for this one alone, so it is this one that has to go on.
+                    tasklet(|| ()).switch().unwrap();
+                    let me = current();
+                    tasklet(move || me.insert().unwrap());
+                    schedule_remove();
+                    went_on.set(true);
+                });
+            });
+            schedule();
+            resume_unwind(Box::new("the scope ends"));
+        })
+    }));
+    assert_eq!(ended.unwrap_err().downcast_ref(), Some(&"the scope ends"));
+    assert!(went_on.get());
+}
+
+#[test]
 fn a_callback_that_sets_another_is_not_seen_by_it() {
     let calls = Rc::new(Cell::new(0));
     let (outer, inner) = (calls.clone(), calls.clone());

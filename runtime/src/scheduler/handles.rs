@@ -196,6 +196,9 @@ impl Scheduler {
         }
         self.leave();
         if caller == Caller::Paused {
+            // Whoever has put it back, somebody or a deadlock: its next pause has an end of its own.
+            let wake = self.core.borrow_mut().take_own_wake();
+            drop(wake);
             self.raise_strike();
         }
         Ok(())
