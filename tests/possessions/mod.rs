@@ -50,6 +50,10 @@ impl Possessions {
         assert_eq!(self.descriptors, before.descriptors, "{report}");
         assert_eq!(self.registered, before.registered, "{report}");
         assert_eq!(self.stack_mappings, before.stack_mappings, "{report}");
+        // It keeps what was freed for a while, and some of its own mappings look like those of stacks.
+        if cfg!(feature = "sanitizer") {
+            return;
+        }
         assert!(self.stack_resident <= before.stack_resident + TOLERANCE, "{report}");
         assert!(self.resident <= before.resident + TOLERANCE + more, "{report}");
     }
