@@ -122,6 +122,7 @@ fn without_a_lock_updates_are_lost_and_counted() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "it needs more address space than the limit leaves")]
 fn threads_that_reach_their_limit_say_so_and_the_others_go_on() {
     let _alone = alone();
     let arguments = ["--mails", "300", "--delay", "1ms", "--patience", "60s"];
@@ -249,6 +250,7 @@ fn what_a_worker_had_sent_before_it_was_killed_is_not_sent_again() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "it needs more address space than the limit leaves")]
 fn the_tables_fit_into_100_columns() {
     let _alone = alone();
     let arguments = ["--mails", "10,300", "--delay", "1ms", "--thread-limit", "128MiB"];
