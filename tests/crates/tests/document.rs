@@ -7,7 +7,8 @@ const BEGIN: &str = "<!-- what is tested -->\n";
 const END: &str = "<!-- end of what is tested -->\n";
 
 /// Dependencies that are no subject but serve the tests.
-const TOOLS: [&str; 7] = ["bytes", "clap", "httpdate", "hyper-util", "pila", "rcgen", "rustix"];
+const TOOLS: [&str; 8] =
+    ["bytes", "clap", "httpdate", "hyper-util", "pila", "rcgen", "rustix", "socket2"];
 
 fn path(relative: impl AsRef<Path>) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)

@@ -40,6 +40,7 @@ fn pair() -> (TcpStream, TcpStream) {
 }
 
 /// Sends from a thread of its own, some time later.
+#[allow(clippy::disallowed_methods, reason = "a thread that has no tasklets")]
 fn from_a_thread<T: Send + 'static>(value: T) -> oneshot::Receiver<T> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
