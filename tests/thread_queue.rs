@@ -145,7 +145,10 @@ fn ten_million_messages_between_four_threads_in_flat_memory() {
     assert_eq!(got.iter().map(|(count, _)| count).sum::<u64>(), messages);
     assert_eq!(got.iter().map(|(_, sum)| sum).sum::<u64>(), each * (each - 1));
     // Other tests of this process run meanwhile.
-    assert!(peak.load(Ordering::Relaxed) < before + (64 << 20), "{before} {peak:?}");
+    // The sanitizer keeps what was freed for a while.
+    if cfg!(not(feature = "sanitizer")) {
+        assert!(peak.load(Ordering::Relaxed) < before + (64 << 20), "{before} {peak:?}");
+    }
 }
 
 #[test]
