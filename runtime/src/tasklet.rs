@@ -87,7 +87,8 @@ where
 /// assert_eq!(channel.receive().unwrap(), "never received");
 /// ```
 pub fn run() -> Summary {
-    with(|scheduler| scheduler.run())
+    // No tail call: a dump that is taken meanwhile names it.
+    std::hint::black_box(with(|scheduler| scheduler.run()))
 }
 
 /// Everyone of this thread that waits or is paused: who [`run`] has left, what each waits for, since when, and where it was
