@@ -5,6 +5,7 @@
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, time::Duration};
 
+use books::Books;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Channel, Either, Full};
 use hyper::{
@@ -18,6 +19,7 @@ use pila::{
 };
 use system::{bounded, peer};
 
+mod books;
 #[path = "../../system/mod.rs"]
 mod system;
 
@@ -122,6 +124,7 @@ fn ask(
 
 #[test]
 fn requests_follow_each_other_on_one_connection() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let server = Server::start();
         let mut sender = connect(server.address);
@@ -139,6 +142,7 @@ fn requests_follow_each_other_on_one_connection() {
 
 #[test]
 fn a_body_comes_in_parts_as_another_tasklet_makes_them() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let server = Server::start();
         let mut sender = connect(server.address);
@@ -160,6 +164,7 @@ fn a_body_comes_in_parts_as_another_tasklet_makes_them() {
 
 #[test]
 fn a_hundred_tasklets_ask_at_once() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let server = Server::start();
         let address = server.address;
@@ -182,6 +187,7 @@ fn a_hundred_tasklets_ask_at_once() {
 
 #[test]
 fn a_server_that_is_stopped_ends_its_clients_requests() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let server = Server::start();
         let address = server.address;
@@ -217,6 +223,7 @@ fn a_server_that_is_stopped_ends_its_clients_requests() {
 
 #[test]
 fn a_request_that_takes_too_long_is_given_up() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -231,6 +238,7 @@ fn a_request_that_takes_too_long_is_given_up() {
 
 #[test]
 fn curl_is_served_and_keeps_its_connection() {
+    let _books = Books::open();
     let Some(curl) = peer("curl") else { return };
     bounded(LIMIT, move || {
         let server = Server::start();

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use books::Books;
 use pila::{
     Channel, block_on,
     net::{AsyncStream, TcpStream},
@@ -21,6 +22,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use system::{Directory, Process, bounded, finish, free_address, left_out};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, error::SqlState};
 
+mod books;
 #[path = "../../system/mod.rs"]
 mod system;
 
@@ -108,6 +110,7 @@ impl Server {
 
 #[test]
 fn a_hundred_tasklets_query_at_once_and_each_gets_its_own_answers() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let server = Rc::new(server);
@@ -153,6 +156,7 @@ fn a_hundred_tasklets_query_at_once_and_each_gets_its_own_answers() {
 
 #[test]
 fn a_notification_wakes_who_listens_and_a_query_that_takes_too_long_is_cancelled() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let stream = AsyncStream::new(TcpStream::connect(server.address).unwrap());
@@ -185,6 +189,7 @@ fn a_notification_wakes_who_listens_and_a_query_that_takes_too_long_is_cancelled
 
 #[test]
 fn a_server_that_dies_ends_every_query_with_an_error() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let tasklets: Vec<_> = (0..20)

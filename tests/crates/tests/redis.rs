@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use books::Books;
 use pila::{
     block_on,
     net::{AsyncStream, TcpStream},
@@ -22,6 +23,7 @@ use redis::{
 use system::{Directory, Process, bounded, free_address, peer};
 use tokio::sync::mpsc;
 
+mod books;
 #[path = "../../system/mod.rs"]
 mod system;
 
@@ -114,6 +116,7 @@ impl ConnectionLike for Waiting {
 
 #[test]
 fn a_hundred_tasklets_share_one_connection() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let connection = server.connect();
@@ -150,6 +153,7 @@ fn a_hundred_tasklets_share_one_connection() {
 
 #[test]
 fn a_hundred_tasklets_wait_each_with_a_connection_of_its_own() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let address = server.address;
@@ -176,6 +180,7 @@ fn a_hundred_tasklets_wait_each_with_a_connection_of_its_own() {
 
 #[test]
 fn a_command_that_blocks_ends_with_news_or_in_time_and_the_others_go_on() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let server = Rc::new(server);
@@ -206,6 +211,7 @@ fn a_command_that_blocks_ends_with_news_or_in_time_and_the_others_go_on() {
 
 #[test]
 fn a_subscriber_is_told() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
@@ -233,6 +239,7 @@ fn a_subscriber_is_told() {
 
 #[test]
 fn a_server_that_dies_ends_every_wait_with_an_error() {
+    let _books = Books::open();
     bounded(LIMIT, || {
         let Some(mut server) = Server::start() else { return };
         let shared = server.connect();
