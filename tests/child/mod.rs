@@ -50,7 +50,9 @@ pub(crate) struct End {
 impl Child {
     /// Runs the test `name` of this file as `role`.
     pub(crate) fn of(name: &str, role: &str) -> Child {
-        let mut command = Command::new(env::current_exe().expect("a test knows its own path"));
+        // What a shell starts with `&` ignores Ctrl-C, and so would its children.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(env::current_exe().expect("a test knows its path"));
         command.args([name, "--exact", "--nocapture"]).env(ROLE, role);
         let child = Child::start(&mut command);
         // What the harness says before it begins.
