@@ -2,11 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use net_support::{again_portably, bounded, pair, pair_with_std};
 use pila::net::{TcpListener, TcpStream};
+use rustix::net::sockopt::{Timeout, socket_timeout};
 
 mod net_support;
 
@@ -140,6 +142,39 @@ fn timeouts_go_to_std_and_come_back() {
         assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
         assert!(start.elapsed() >= 2 * SHORT);
     });
+}
+
+#[test]
+fn the_system_knows_the_timeouts_as_soon_as_anyone_may_look() {
+    let timeouts = |socket: BorrowedFd<'_>| {
+        [Timeout::Recv, Timeout::Send].map(|which| socket_timeout(socket, which).unwrap())
+    };
+    let (short, long) = (Some(SHORT), Some(2 * SHORT));
+    let (client, _server) = pair();
+    client.set_read_timeout(short).unwrap();
+    client.set_write_timeout(long).unwrap();
+    assert_eq!(timeouts(client.as_fd()), [short, long]);
+    // Whoever has seen the descriptor may have kept it.
+    let kept = client.as_fd().try_clone_to_owned().unwrap();
+    client.set_read_timeout(long).unwrap();
+    client.try_clone().unwrap().set_write_timeout(None).unwrap();
+    assert_eq!(timeouts(kept.as_fd()), [long, None]);
+    // And who made it may have a second one.
+    let (_client, std) = pair_with_std();
+    let kept = std.try_clone().unwrap();
+    let client = TcpStream::from(std);
+    client.set_read_timeout(short).unwrap();
+    assert_eq!(timeouts(kept.as_fd()), [short, None]);
+    // A clone stays while the other goes to std.
+    let (client, _server) = pair();
+    client.set_read_timeout(short).unwrap();
+    let clone = client.try_clone().unwrap();
+    let std = net::TcpStream::from(client);
+    clone.set_read_timeout(long).unwrap();
+    assert_eq!(std.read_timeout().unwrap(), long);
+    // The shortest is not rounded to none.
+    clone.set_write_timeout(Some(Duration::from_nanos(1))).unwrap();
+    assert!(std.write_timeout().unwrap().is_some());
 }
 
 #[test]

@@ -5,23 +5,8 @@
 
 use std::os::fd::AsFd;
 
-use socket2::SockRef;
-
-use crate::readiness::Direction;
 use crate::source::Source;
 use crate::syscall;
-
-/// Takes over a socket that somebody else made, which is ready for the calls it is for, together with its timeouts.
-pub(crate) fn adopt<S: AsFd>(io: S) -> Source<S> {
-    let socket = SockRef::from(&io);
-    // std has no name for that of a listener, but obeys it.
-    let timeouts =
-        [socket.read_timeout(), socket.write_timeout()].map(|timeout| timeout.ok().flatten());
-    let source = Source::new(io);
-    source.set_timeout(Direction::Read, timeouts[0]);
-    source.set_timeout(Direction::Write, timeouts[1]);
-    source
-}
 
 /// Gives a socket away, to someone who expects it to block unless the user has said otherwise.
 pub(crate) fn give_away<S: AsFd>(source: Source<S>) -> S {
@@ -38,7 +23,7 @@ macro_rules! conversions {
         impl From<$std> for $ours {
             fn from(io: $std) -> Self {
                 $ready(std::os::fd::AsFd::as_fd(&io));
-                Self::from_source($crate::convert::adopt(io))
+                Self::from_source($crate::source::Source::adopt(io))
             }
         }
 
@@ -65,13 +50,13 @@ macro_rules! conversions {
 
         impl std::os::fd::AsFd for $ours {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                self.source.as_fd()
+                self.source.show()
             }
         }
 
         impl std::os::fd::AsRawFd for $ours {
             fn as_raw_fd(&self) -> std::os::fd::RawFd {
-                self.source.as_raw_fd()
+                std::os::fd::AsRawFd::as_raw_fd(&self.source.show())
             }
         }
 

@@ -158,6 +158,7 @@ pub mod process;
 mod readiness;
 mod reserve;
 mod resolve;
+mod settings;
 mod source;
 mod standing;
 mod syscall;

@@ -13,16 +13,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pila_runtime::park::{self, Interrupt, Waiting};
+use socket2::SockRef;
 
 use crate::budget;
 use crate::first::{Enlisted, Interest};
 use crate::poller::{Kind, Poller, Registration};
 use crate::readiness::{Direction, Readiness, Ready};
+use crate::settings::Settings;
 use crate::syscall;
 
 /// What a tasklet waits to do.
@@ -75,26 +76,6 @@ pub(crate) enum Ended {
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the clones of a socket share, as they do in the kernel.
-#[derive(Debug, Default)]
-struct Settings {
-    /// How long a read may wait, in nanoseconds; 0 is for ever.
-    read_timeout: AtomicU64,
-    /// How long a write may wait, likewise.
-    write_timeout: AtomicU64,
-    /// Whether the user asked for `WouldBlock` instead of waiting.
-    nonblocking: AtomicBool,
-}
-
-impl Settings {
-    fn timeout(&self, direction: Direction) -> &AtomicU64 {
-        match direction {
-            Direction::Read => &self.read_timeout,
-            Direction::Write => &self.write_timeout,
-        }
-    }
-}
-
 /// A socket that parks its callers.
 #[derive(Debug)]
 pub(crate) struct Source<S: AsFd> {
@@ -107,7 +88,7 @@ pub(crate) struct Source<S: AsFd> {
     /// Stands in until there is a home: remembers that a short call has emptied or filled the socket.
     /// Losing an update between threads costs a call and no more.
     early: Readiness,
-    /// Made when a setting first differs from its default, or when there is a clone to share it with.
+    /// Made when a setting first differs from its default, or when there is somebody to share it with.
     settings: OnceLock<Arc<Settings>>,
 }
 
@@ -120,6 +101,13 @@ impl<S: AsFd> Source<S> {
             early: Readiness::new(Ready::READ.and(Ready::WRITE)),
             settings: OnceLock::new(),
         }
+    }
+
+    /// A source for a socket that somebody else made, with the timeouts it came with.
+    pub(crate) fn adopt(io: S) -> Self {
+        let source = Self::new(io);
+        source.settings.get_or_init(|| Arc::new(Settings::of(source.as_fd())));
+        source
     }
 
     pub(crate) fn io(&self) -> &S {
@@ -136,6 +124,9 @@ impl<S: AsFd> Source<S> {
     /// Gives up the socket, which no poller knows any more, and whether it is to be nonblocking.
     pub(crate) fn into_inner(mut self) -> (S, bool) {
         self.end_registrations();
+        if let Some(settings) = self.settings.get() {
+            settings.show(self.as_fd());
+        }
         (self.io.take().expect("only into_inner and drop take it"), self.is_nonblocking())
     }
 
@@ -419,35 +410,54 @@ impl<S: AsFd> Source<S> {
     }
 
     /// Later calls in `direction` wait for no longer than `timeout`.
-    pub(crate) fn set_timeout(&self, direction: Direction, timeout: Option<Duration>) {
-        if timeout.is_none() && self.settings.get().is_none() {
-            return;
+    pub(crate) fn set_timeout(
+        &self,
+        direction: Direction,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            // As std has it.
+            let message = "cannot set a 0 duration timeout";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let nanoseconds =
-            timeout.map_or(0, |timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
-        self.settings().timeout(direction).store(nanoseconds, Ordering::Relaxed);
+        self.settings().set_timeout(self.as_fd(), direction, timeout)
+    }
+
+    /// How long a call in `direction` may wait, as the kernel rounds it.
+    pub(crate) fn timeout(&self, direction: Direction) -> io::Result<Option<Duration>> {
+        if let Some(settings) = self.settings.get() {
+            settings.settle(self.as_fd())?;
+        }
+        let socket = SockRef::from(self.io());
+        match direction {
+            Direction::Read => socket.read_timeout(),
+            Direction::Write => socket.write_timeout(),
+        }
+    }
+
+    /// The descriptor, for somebody who may keep its number and look at the socket whenever he likes.
+    pub(crate) fn show(&self) -> BorrowedFd<'_> {
+        self.settings().show(self.as_fd());
+        self.as_fd()
     }
 
     /// When a call in `direction` that begins now is out of time.
     pub(crate) fn deadline(&self, direction: Direction) -> Option<Instant> {
-        let nanoseconds = self.settings.get()?.timeout(direction).load(Ordering::Relaxed);
-        match nanoseconds {
-            0 => None,
-            // A deadline that does not fit is never reached.
-            _ => Instant::now().checked_add(Duration::from_nanos(nanoseconds)),
-        }
+        let timeout = self.settings.get()?.timeout(direction)?;
+        // A deadline that does not fit is never reached.
+        Instant::now().checked_add(timeout)
     }
 
     /// Later calls fail with `WouldBlock` instead of waiting, or wait again.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
         if nonblocking || self.settings.get().is_some() {
-            self.settings().nonblocking.store(nonblocking, Ordering::Relaxed);
+            self.settings().set_nonblocking(nonblocking);
         }
     }
 
     /// Whether calls fail instead of waiting.
     pub(crate) fn is_nonblocking(&self) -> bool {
-        self.settings.get().is_some_and(|settings| settings.nonblocking.load(Ordering::Relaxed))
+        self.settings.get().is_some_and(|settings| settings.is_nonblocking())
     }
 }
 

@@ -193,9 +193,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_read_timeout(timeout)?;
-        self.source.set_timeout(Direction::Read, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Read, timeout)
     }
 
     /// Lets sending wait for no longer than `timeout`; it then fails with `WouldBlock`, as in std on Unix.
@@ -214,9 +212,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_write_timeout(timeout)?;
-        self.source.set_timeout(Direction::Write, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Write, timeout)
     }
 
     /// How long receiving may wait, rounded up to what the system can represent. `None` is for ever.
@@ -233,7 +229,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().read_timeout()
+        self.source.timeout(Direction::Read)
     }
 
     /// How long sending may wait, rounded up to what the system can represent. `None` is for ever.
@@ -250,7 +246,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().write_timeout()
+        self.source.timeout(Direction::Write)
     }
 
     /// Lets the socket send to broadcast addresses (`SO_BROADCAST`).

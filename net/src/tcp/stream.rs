@@ -205,9 +205,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_read_timeout(timeout)?;
-        self.source.set_timeout(Direction::Read, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Read, timeout)
     }
 
     /// Lets a write wait for no longer than `timeout`; it then fails with `WouldBlock`, as in std on Unix.
@@ -227,9 +225,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_write_timeout(timeout)?;
-        self.source.set_timeout(Direction::Write, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Write, timeout)
     }
 
     /// How long a read may wait, rounded up to what the system can represent. `None` is for ever.
@@ -250,7 +246,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().read_timeout()
+        self.source.timeout(Direction::Read)
     }
 
     /// How long a write may wait, rounded up to what the system can represent. `None` is for ever.
@@ -268,7 +264,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().write_timeout()
+        self.source.timeout(Direction::Write)
     }
 
     /// Reads without taking: the next read finds the same bytes. Waits for the first, as a read does.

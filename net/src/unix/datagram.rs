@@ -323,9 +323,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_read_timeout(timeout)?;
-        self.source.set_timeout(Direction::Read, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Read, timeout)
     }
 
     /// Lets sending wait for no longer than `timeout`; it then fails with `WouldBlock`, as in std.
@@ -344,9 +342,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_write_timeout(timeout)?;
-        self.source.set_timeout(Direction::Write, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Write, timeout)
     }
 
     /// How long receiving may wait, rounded up to what the system can represent. `None` is for ever.
@@ -362,7 +358,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().read_timeout()
+        self.source.timeout(Direction::Read)
     }
 
     /// How long sending may wait, rounded up to what the system can represent. `None` is for ever.
@@ -378,7 +374,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().write_timeout()
+        self.source.timeout(Direction::Write)
     }
 
     /// Makes calls on this socket and its clones fail with `WouldBlock` instead of waiting.

@@ -177,9 +177,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_read_timeout(timeout)?;
-        self.source.set_timeout(Direction::Read, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Read, timeout)
     }
 
     /// Lets a write wait for no longer than `timeout`; it then fails with `WouldBlock`, as in std.
@@ -198,9 +196,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.source.io().set_write_timeout(timeout)?;
-        self.source.set_timeout(Direction::Write, timeout);
-        Ok(())
+        self.source.set_timeout(Direction::Write, timeout)
     }
 
     /// How long a read may wait, rounded up to what the system can represent. `None` is for ever.
@@ -216,7 +212,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().read_timeout()
+        self.source.timeout(Direction::Read)
     }
 
     /// How long a write may wait, rounded up to what the system can represent. `None` is for ever.
@@ -232,7 +228,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        self.source.io().write_timeout()
+        self.source.timeout(Direction::Write)
     }
 
     /// Makes calls on this connection and its clones fail with `WouldBlock` instead of waiting.
