@@ -25,6 +25,8 @@ const LOOK_AT_ONCE: usize = 4096;
 
 /// Ranges that the kernel is told of together.
 const TOGETHER: usize = 64;
+/// Guards that are made together: 0.6 µs each instead of 0.9, and nobody waits long for those of others.
+const GUARDS_TOGETHER: usize = 16;
 
 /// Guards made by `mprotect` in this process: each splits a mapping in two.
 static SPLIT_GUARDS: AtomicUsize = AtomicUsize::new(0);
@@ -35,6 +37,8 @@ pub(super) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
     stride: usize,
+    /// How many slots, from the first on, have guards already.
+    guarded: usize,
     /// Guards in it that were made by `mprotect`.
     split_guards: usize,
     /// Where a signal handler finds it.
@@ -58,7 +62,7 @@ impl Mapping {
         let start = NonNull::new(start.cast::<u8>()).expect("mmap gives no null");
         let place = Place::take();
         place.fill(start, bytes, stride);
-        Ok(Mapping { start, bytes, stride, split_guards: 0, place })
+        Ok(Mapping { start, bytes, stride, guarded: 0, split_guards: 0, place })
     }
 
     pub(super) fn start(&self) -> NonNull<u8> {
@@ -74,20 +78,51 @@ impl Mapping {
         (start..start + self.bytes).contains(&address.addr().get())
     }
 
-    /// Makes the page at `bottom`, which lies in this mapping and in no stack's use, fault on access.
+    /// Makes the page at `bottom`, which lies in this mapping and in no stack's use, fault on access. Slots are guarded in
+    /// their order.
     pub(super) fn guard(&mut self, bottom: NonNull<u8>) -> io::Result<()> {
         static GUARD_ADVICE: OnceLock<bool> = OnceLock::new();
+        let slot = (bottom.addr().get() - self.start.addr().get()) / self.stride;
+        if slot < self.guarded {
+            return Ok(());
+        }
         let page = bottom.as_ptr().cast();
         let forced = || std::env::var_os("PILA_STACK_GUARD").is_some_and(|kind| kind == "mprotect");
         // SAFETY: the page is the pool's own and holds nothing.
         let advise = || unsafe { libc::madvise(page, page_size(), MADV_GUARD_INSTALL) } == 0;
         // The first page asked for is the probe.
-        if *GUARD_ADVICE.get_or_init(|| !forced() && advise()) {
-            return if advise() { Ok(()) } else { Err(io::Error::last_os_error()) };
+        if !*GUARD_ADVICE.get_or_init(|| !forced() && advise()) {
+            protect(page)?;
+            self.split_guards += 1;
+        } else if !self.guard_together(slot) {
+            if !advise() {
+                return Err(io::Error::last_os_error());
+            }
+            self.guarded = slot + 1;
         }
-        protect(page)?;
-        self.split_guards += 1;
         Ok(())
+    }
+
+    /// Guards `slot` and some that come after it: the more, the more there were.
+    fn guard_together(&mut self, slot: usize) -> bool {
+        static REFUSED: AtomicBool = AtomicBool::new(false);
+        let count = slot.clamp(1, GUARDS_TOGETHER).min(self.slots() - slot);
+        let mut pages = [(self.start, page_size()); GUARDS_TOGETHER];
+        for (number, (page, _)) in pages[..count].iter_mut().enumerate() {
+            *page = self.bottom(slot + number);
+        }
+        // SAFETY: the pages are the pool's own and hold nothing.
+        let done = unsafe { advise_together(&pages[..count], MADV_GUARD_INSTALL, &REFUSED) };
+        if done {
+            self.guarded = slot + count;
+        }
+        done
+    }
+
+    /// The lowest address of a slot, which is in it.
+    fn bottom(&self, slot: usize) -> NonNull<u8> {
+        let address = self.start.as_ptr().wrapping_add(slot * self.stride);
+        NonNull::new(address).expect("a mapping is not at address 0")
     }
 }
 
@@ -169,9 +204,10 @@ impl Releases {
     /// # Safety
     /// What [`add`](Self::add) asks for is still true of all of it.
     pub(super) unsafe fn flush(&mut self) {
+        static REFUSED: AtomicBool = AtomicBool::new(false);
         let ranges = &self.ranges[..self.len];
-        // SAFETY: the caller promises it for each range.
-        if !unsafe { release_together(ranges) } {
+        // SAFETY: nothing reads what is lost in the ranges, as the caller promises for each.
+        if !unsafe { advise_together(ranges, libc::MADV_DONTNEED, &REFUSED) } {
             for &(start, bytes) in ranges {
                 // SAFETY: as above.
                 unsafe { release(start, bytes) };
@@ -181,33 +217,43 @@ impl Releases {
     }
 }
 
-/// Whether the kernel has taken all of them. Linux 6.14 is the first that lets a process say this of itself by no descriptor.
+/// Whether the kernel has taken the same advice on all of `ranges`, in one call. Linux 6.14 is the first that lets a process
+/// give it to itself by no descriptor. `refused` remembers that it would not.
+///
+/// # Safety
+/// What `advice` does to the contents of the ranges, which lie in mappings of the caller's, harms nobody.
 #[cfg(target_os = "linux")]
-unsafe fn release_together(ranges: &[(NonNull<u8>, usize)]) -> bool {
+unsafe fn advise_together(
+    ranges: &[(NonNull<u8>, usize)],
+    advice: libc::c_int,
+    refused: &AtomicBool,
+) -> bool {
     /// `PIDFD_SELF_THREAD`
     const MYSELF: libc::c_int = -10_000;
-    static REFUSED: AtomicBool = AtomicBool::new(false);
-    if ranges.len() < 2 || REFUSED.load(Ordering::Relaxed) {
+    if ranges.len() < 2 || refused.load(Ordering::Relaxed) {
         return false;
     }
     let mut pieces = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; TOGETHER];
     for (piece, &(start, bytes)) in pieces.iter_mut().zip(ranges) {
         *piece = libc::iovec { iov_base: start.as_ptr().cast(), iov_len: bytes };
     }
-    let advice = libc::MADV_DONTNEED;
     let (count, flags) = (ranges.len(), 0);
-    // SAFETY: the pieces are as many as it is told, and nothing reads what is lost in them, as the caller promises.
-    let released = unsafe {
+    // SAFETY: the pieces are as many as it is told, and the caller promises that the advice harms nobody.
+    let taken = unsafe {
         libc::syscall(libc::SYS_process_madvise, MYSELF, pieces.as_ptr(), count, advice, flags)
     };
-    if released < 0 {
-        REFUSED.store(true, Ordering::Relaxed);
+    if taken < 0 {
+        refused.store(true, Ordering::Relaxed);
     }
-    usize::try_from(released) == Ok(ranges.iter().map(|&(_, bytes)| bytes).sum())
+    usize::try_from(taken) == Ok(ranges.iter().map(|&(_, bytes)| bytes).sum())
 }
 
 #[cfg(not(target_os = "linux"))]
-unsafe fn release_together(_ranges: &[(NonNull<u8>, usize)]) -> bool {
+unsafe fn advise_together(
+    _ranges: &[(NonNull<u8>, usize)],
+    _advice: libc::c_int,
+    _refused: &AtomicBool,
+) -> bool {
     false
 }
 
