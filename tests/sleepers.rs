@@ -300,9 +300,11 @@ fn soak_half_a_million_sleepers_with_random_kills_for_a_minute_are_all_accounted
     let (first, second) = night.join().unwrap();
     let after = resident();
     let report = format!("{before} KiB, then {first}, then {second}, after the thread {after}");
-    // What the first needed serves the second, and with the thread it goes.
-    assert!(second <= first + first / 50 + 4096, "{report}");
-    assert!(after <= before + first.saturating_sub(before) / 50 + 4096, "{report}");
+    // What the first needed serves the second, and with the thread it goes. Of so many small pieces the allocator keeps
+    // some MiB, now more, now less: far under what a piece lost with each sleeper would come to.
+    let pieces = 4096 + SLEEPERS * 32 / 1024;
+    assert!(second <= first + pieces, "{report}");
+    assert!(after <= before + pieces, "{report}");
 }
 
 #[test]
