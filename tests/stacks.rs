@@ -16,6 +16,9 @@ use pila::{
     Builder, Channel, Group, JoinError, SendReason, Tasklet, run, schedule, schedule_remove, sleep,
     tasklet,
 };
+use random::{Random, Seed};
+
+mod random;
 
 /// The largest stack: some 127 of them fill the address space, for no memory at all.
 const TIB: usize = 1 << 40;
@@ -593,6 +596,37 @@ fn trim_leaves_nothing_where_a_neighbour_is_in_use() {
         assert!(pila::trim() > 8 << 20);
         assert_eq!(pila::trim(), 0);
         assert_eq!(left.len(), 67);
+    });
+}
+
+#[test]
+fn those_that_end_in_any_order_take_nothing_from_those_that_stay() {
+    in_its_own_process("those_that_end_in_any_order_take_nothing_from_those_that_stay", || {
+        let seed = Seed::new();
+        let random = Random::new(seed.0);
+        let hold = |number: usize| {
+            tasklet(move || {
+                let held = std::hint::black_box([number as u8; 48 << 10]);
+                schedule_remove();
+                assert!(held.iter().all(|&byte| byte == number as u8), "of tasklet {number}");
+            })
+        };
+        let mut left: Vec<_> = (0..6_000).map(hold).collect();
+        run();
+        // In pairs and runs, and alone; some make room for others meanwhile.
+        for number in 0..5_000 {
+            left.swap_remove(random.below(left.len())).kill().unwrap();
+            if random.once_in(10) {
+                left.push(hold(number));
+                schedule();
+            }
+        }
+        #[cfg(not(feature = "sanitizer"))]
+        assert!(resident() < left.len() * (64 << 10) + (160 << 20), "{} KiB", resident() >> 10);
+        for tasklet in left {
+            tasklet.insert().unwrap();
+            tasklet.join().unwrap();
+        }
     });
 }
 

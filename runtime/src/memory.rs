@@ -4,7 +4,7 @@ use crate::current::with;
 
 /// Gives the memory of the calling thread's free stacks back to the system: for after a spike. Returns the bytes of them.
 ///
-/// The stacks of tasklets that have ended are kept for those to come. Without this they hold at most 128 MiB of memory for
+/// The stacks of tasklets that have ended are kept for those to come. Without this they hold about 128 MiB of memory at most for
 /// each thread, for what is beyond that is given back at once. With this they hold none; and where the neighbours of a
 /// stack are free as well, its page tables (0.5 KiB for a stack of 256 KiB) and its address space go too. So does the room
 /// for tasklets, timers and turns that nobody needs any more, and what the C library's allocator has free: some 0.4 KiB

@@ -1,19 +1,22 @@
 //! What free stacks keep of their memory, for the next tasklet to find it warm, and what they give back.
 //!
-//! Together the free stacks of a thread keep 128 MiB at most. How deep a stack was used is not known and would cost a call
-//! of the kernel to find out, so it is not asked. The kernel counts the page faults of a thread, and without a fault no
+//! Together the free stacks of a thread keep about 128 MiB at most. How deep a stack was used is not known and would cost a
+//! call of the kernel to find out, so few are asked. The kernel counts the page faults of a thread, and without a fault no
 //! page comes to a stack: as long as there were few, nothing has to be given back, however many stacks are free.
 //!
 //! - After the free stacks were *reduced* those that came back last are whole, those before them have their tops, the rest
 //!   nothing: 8 MiB each for the first two.
 //! - Since then they can have got no more than the faults brought and the stacks that were in use at the time held. When
+//!   that comes near 112 MiB, some of those that came back are looked at. What these hold, all are taken to hold, and when
 //!   that comes near 112 MiB they are reduced again. Until then it is looked at after so many bytes of stacks came back as
-//!   are left of the 112 MiB, so a warm stack goes in and out for nothing.
+//!   can hold what is left of the 112 MiB, so a warm stack goes in and out for nothing.
+//! - What is given back goes in the order of addresses: with neighbours it costs the kernel a fraction of what it costs alone.
 //!
 //! Page tables and guards go with the mapping only, in [`StackPool::trim`]: half a KiB for a stack of 256 KiB.
 
 use std::{
     cmp::Reverse,
+    mem,
     ops::Range,
     ptr::{self, NonNull},
 };
@@ -27,6 +30,12 @@ const TOPS: usize = 8 << 20;
 pub(super) const SINCE: usize = 112 << 20;
 /// When this little is left of it, looking any more often would cost more than it saves.
 const LEAST: usize = 8 << 20;
+/// How many stacks are looked at for what those hold that came back.
+const SAMPLE: usize = 8;
+/// From how many on stacks are sorted that are to give back all they have, and how many that have nothing may lie between
+/// two that are told to the kernel as one.
+const MANY: usize = 64;
+const BETWEEN: usize = 8;
 /// What a tasklet that only waits has touched, with some to spare.
 const TOP_PAGES: usize = 2;
 
@@ -63,11 +72,14 @@ pub(super) struct Since {
     /// Bytes of stacks that came back since, up to the last look, and from then to the next.
     came_back: usize,
     until_look: usize,
+    /// What of those that came back some were looked at for, and how many bytes of memory they held by that.
+    sampled: usize,
+    held: usize,
 }
 
 impl Since {
     pub(super) const fn start() -> Since {
-        Since { faults: 0, in_use: 0, came_back: 0, until_look: SINCE }
+        Since { faults: 0, in_use: 0, came_back: 0, until_look: SINCE, sampled: 0, held: 0 }
     }
 
     /// How many bytes it can be at most, when the thread has had `faults` by now. `None` when that is not known.
@@ -76,6 +88,16 @@ impl Since {
         let faults = usize::try_from(faults?.checked_sub(self.faults)?).ok()?;
         Some(self.came_back.min(self.in_use).saturating_add(faults * page_size()))
     }
+}
+
+/// How many bytes `high` lies above `low`.
+fn gap(low: NonNull<u8>, high: NonNull<u8>) -> usize {
+    high.addr().get() - low.addr().get()
+}
+
+/// How much more may come to free stacks that got `bytes`, if it is worth while to wait for it.
+fn left_of(bytes: usize) -> Option<usize> {
+    SINCE.checked_sub(bytes).filter(|left| *left >= LEAST)
 }
 
 impl StackPool {
@@ -94,9 +116,16 @@ impl StackPool {
             return self.look_after(LEAST);
         }
         let since = self.since.bytes(mapping::faults());
-        match since.and_then(|since| SINCE.checked_sub(since)) {
-            Some(left) if left >= LEAST => self.look_after(left),
-            _ => self.reduce(latest),
+        if let Some(left) = since.and_then(left_of) {
+            return self.look_after(left);
+        }
+        let share = self.classes[latest.0 as usize].share_held(came_back);
+        let unknown =
+            self.since.came_back - mem::replace(&mut self.since.sampled, self.since.came_back);
+        self.since.held = self.since.held.saturating_add((unknown as f64 * share) as usize);
+        match left_of(self.since.held) {
+            Some(left) => self.look_after(SINCE.min((left as f64 / share) as usize)),
+            None => self.reduce(latest),
         }
     }
 
@@ -131,7 +160,7 @@ impl StackPool {
     fn is_reduced(&mut self) {
         let in_use = self.classes.iter().map(|class| class.in_use() * class.size).sum();
         let faults = mapping::faults().unwrap_or(0);
-        self.since = Since { faults, in_use, came_back: 0, until_look: 0 };
+        self.since = Since { faults, in_use, ..Since::start() };
         self.look_after(if self.is_counted { 0 } else { SINCE });
     }
 
@@ -140,15 +169,14 @@ impl StackPool {
         let before = self.kept();
         let StackPool { classes, mappings, .. } = self;
         for class in &mut *classes {
-            // Those that lie together are used together.
-            class.free.sort_unstable_by_key(|free| Reverse(free.bottom));
+            class.sort(class.free.len());
         }
         // Dropping a mapping unmaps it.
         mappings.retain(|(class, mapping)| {
             !classes[class.0 as usize].forget_if_free(mapping.start(), mapping.slots())
         });
         for class in classes {
-            class.give_back(0..class.free.len(), Keeps::Nothing);
+            class.empty_sorted(class.free.len());
             class.free.shrink_to_fit();
         }
         self.is_reduced();
@@ -186,8 +214,26 @@ impl Class {
         let count = (*tops / top).min(from);
         *tops -= count * top;
         // The lowest first: what gives back everything is not asked for less before.
-        self.reduce_to(from - count, Keeps::Nothing);
+        self.empty(from - count);
         self.reduce_to(from, Keeps::Top);
+    }
+
+    /// How much of a byte of the stacks is memory that came back last, `came_back` bytes of them, as some show.
+    fn share_held(&self, came_back: usize) -> f64 {
+        let count = (came_back / self.size).clamp(1, self.free.len());
+        let latest = &self.free[self.free.len() - count..];
+        let mut pages = 0;
+        for free in latest.iter().step_by(count.div_ceil(SAMPLE)) {
+            // SAFETY: a slot is `stride` bytes.
+            let top = unsafe { free.bottom.add(self.stride()) };
+            mapping::resident(free.bottom, top, |_| pages += 1);
+        }
+        let looked_at = count.div_ceil(count.div_ceil(SAMPLE)) * self.size;
+        match pages {
+            // Where the kernel does not tell they may be full.
+            0 => 1.0,
+            _ => (pages * page_size()) as f64 / looked_at as f64,
+        }
     }
 
     /// How many bytes at the bottom of its slot a stack has given back that keeps `keeps`.
@@ -197,6 +243,50 @@ impl Class {
             Keeps::Top => self.stride() - (TOP_PAGES * page_size()).min(self.size),
             Keeps::All => 0,
         }
+    }
+
+    /// Those that lie together are used together, and give back together.
+    fn sort(&mut self, end: usize) {
+        self.free[..end].sort_unstable_by_key(|free| Reverse(free.bottom));
+    }
+
+    /// Lets no stack below `end` keep anything.
+    fn empty(&mut self, end: usize) {
+        let start = self.free[..end].partition_point(|free| free.keeps == Keeps::Nothing);
+        if end - start < MANY {
+            return self.give_back(start..end, Keeps::Nothing);
+        }
+        self.sort(end);
+        self.empty_sorted(end);
+    }
+
+    /// The same, of stacks in the order of their addresses.
+    fn empty_sorted(&mut self, end: usize) {
+        let stride = self.stride();
+        let mut releases = mapping::Releases::new();
+        // What is to be told next, from its lowest slot on. Between it and the slot that was seen last all are free.
+        let mut run: Option<(NonNull<u8>, usize)> = None;
+        let mut last = None;
+        for free in &mut self.free[..end] {
+            let follows = last.is_some_and(|last: NonNull<u8>| gap(free.bottom, last) == stride);
+            last = Some(free.bottom);
+            let far = |run: &mut (NonNull<u8>, usize)| gap(free.bottom, run.0) > BETWEEN * stride;
+            let had = mem::replace(&mut free.keeps, Keeps::Nothing);
+            if let Some((start, bytes)) = run.take_if(|run| !follows || far(run)) {
+                // SAFETY: the range lies in free slots, and nobody stands on what the pool has.
+                unsafe { releases.add(start, bytes) };
+            }
+            if had > Keeps::Nothing {
+                let more = run.map_or(stride, |(start, bytes)| gap(free.bottom, start) + bytes);
+                run = Some((free.bottom, more));
+            }
+        }
+        if let Some((start, bytes)) = run {
+            // SAFETY: as above.
+            unsafe { releases.add(start, bytes) };
+        }
+        // SAFETY: as above, for nothing was handed out meanwhile.
+        unsafe { releases.flush() };
     }
 
     /// Lets no stack below `end` keep more than `keeps`.
