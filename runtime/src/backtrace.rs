@@ -344,9 +344,9 @@ impl Frame {
 
     /// Whether it is what starts a tasklet, or a thread.
     fn is_start(&self) -> bool {
-        self.plain_name().starts_with("pila_runtime::tasklet::Packet<")
+        self.plain_name().starts_with("pila_runtime::packet::Packet<")
             || self.plain_name().contains("__rust_begin_short_backtrace")
-            || self.plain_name().starts_with("run<") && self.is_in(sources::tasklet)
+            || self.plain_name().starts_with("run<") && self.is_in(sources::packet)
     }
 
     /// Whether it is what closures and thread-locals are called through.
@@ -394,8 +394,8 @@ mod sources {
             || file.iter().any(|name| name.to_str().is_some_and(|n| n.starts_with("corosensei-")))
     }
 
-    pub(super) fn tasklet(file: &Path) -> bool {
-        file == Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tasklet.rs"))
+    pub(super) fn packet(file: &Path) -> bool {
+        file == Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/packet.rs"))
     }
 
     /// Those of std in which closures and thread-locals are called.
@@ -474,7 +474,7 @@ mod tests {
             "app::main::{{closure}}",
             "<core::panic::unwind_safe::AssertUnwindSafe<F> as core::ops::function::FnOnce<()>>::call_once",
             "std::panicking::catch_unwind",
-            "<pila_runtime::tasklet::Packet<F,T> as pila_runtime::table::Job>::run",
+            "<pila_runtime::packet::Packet<F,T> as pila_runtime::table::Job>::run",
             "stack_init_trampoline_return",
         ]);
         let expected = [
@@ -500,7 +500,7 @@ mod tests {
             ("{closure#0}", "/home/me/app/runtime/src/main.rs".into()),
             ("do_call<closure>", format!("{std}std/src/panicking.rs")),
             ("with<(), closure>", format!("{runtime}/src/current.rs")),
-            ("run<closure, (), false>", format!("{runtime}/src/tasklet.rs")),
+            ("run<closure, (), false>", format!("{runtime}/src/packet.rs")),
             ("on_stack", "/registry/corosensei-0.3.4/src/coroutine.rs".into()),
         ]
         .into_iter()
@@ -570,7 +570,7 @@ mod tests {
             "pila_runtime::scheduler::Scheduler::leave",
             "pila_runtime::time::sleep",
             "core::ops::function::FnOnce::call_once",
-            "<pila_runtime::tasklet::Packet<F,T> as pila_runtime::table::Job>::run",
+            "<pila_runtime::packet::Packet<F,T> as pila_runtime::table::Job>::run",
         ]);
         assert_eq!(shown, ["pila_runtime::time::sleep"]);
     }

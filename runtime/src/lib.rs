@@ -19,6 +19,7 @@
 //!   and whose loop it is.
 //! - `alarm`: what wakes a call of `block_on`.
 //! - [`park`]: the only door through which anything waits.
+//! - `packet`: a tasklet's closure and its result.
 //! - `tasklet`, `observers`, `exchange`, `channel`, `no_switch`, `select`, `time`, `big_stack`, `memory`, [`sync`], `task_local`: what
 //!   users call.
 //! - `pulse`, `roster`, `stall_signal`: how those who look at all threads know one.
@@ -70,6 +71,7 @@ mod current;
 mod alarm;
 pub mod park;
 
+mod packet;
 mod tasklet;
 
 mod observers;
