@@ -211,27 +211,10 @@ impl<T> Exchange<T> {
         parcel: Parcel<T>,
         hurry: Hurry,
     ) -> Offered<T> {
-        let must_stay = match hurry.check(scheduler) {
-            Ok(must_stay) => must_stay,
-            Err(refused) => return Offered::failed(parcel, Refusal::Refused(refused)),
-        };
-        if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
-            let state = self.state.borrow();
-            let has_room = state.buffer.len() < state.capacity;
-            let will_block =
-                !has_room && !state.receivers.tickets().any(|ticket| scheduler.is_parked(ticket));
-            drop(state);
-            observers::operation(scheduler, self.id, true, will_block);
+        match self.hand_off_with_care(scheduler, Side::Senders, hurry) {
+            Ok(hand_off) => self.state.borrow_mut().offer(scheduler, parcel, hand_off),
+            Err(refused) => Offered::failed(parcel, Refusal::Refused(refused)),
         }
-        let mut state = self.state.borrow_mut();
-        let hand_off = match must_stay {
-            true => HandOff::Stay,
-            false => state.hand_off(Preference::Receiver),
-        };
-        if let Err(refused) = hand_off.check(scheduler, &state.receivers) {
-            return Offered::failed(parcel, Refusal::Refused(refused));
-        }
-        state.offer(scheduler, parcel, hand_off)
     }
 
     /// Receives without waiting, if that is possible. May switch once it has.
@@ -249,27 +232,32 @@ impl<T> Exchange<T> {
     #[cold]
     #[inline(never)]
     fn take_with_care(&self, scheduler: &Scheduler, hurry: Hurry) -> Taken<T> {
-        let must_stay = match hurry.check(scheduler) {
-            Ok(must_stay) => must_stay,
-            Err(refused) => return Taken::failed(Failed::Refused(Refusal::Refused(refused))),
-        };
+        match self.hand_off_with_care(scheduler, Side::Receivers, hurry) {
+            Ok(hand_off) => self.state.borrow_mut().take(scheduler, hand_off),
+            Err(refused) => Taken::failed(Failed::Refused(Refusal::Refused(refused))),
+        }
+    }
+
+    /// What follows an operation of one of `side`, after those who watch were told of it.
+    fn hand_off_with_care(
+        &self,
+        scheduler: &Scheduler,
+        side: Side,
+        hurry: Hurry,
+    ) -> Result<HandOff, Refused> {
+        let must_stay = hurry.check(scheduler)?;
         if scheduler.flags.get().any(Flags::CHANNELS_SEEN) {
-            let state = self.state.borrow();
-            let is_empty = state.buffer.is_empty();
-            let will_block =
-                is_empty && !state.senders.tickets().any(|ticket| scheduler.is_parked(ticket));
-            drop(state);
-            observers::operation(scheduler, self.id, false, will_block);
+            let will_block = self.state.borrow().will_block(scheduler, side);
+            observers::operation(scheduler, self.id, side == Side::Senders, will_block);
         }
-        let mut state = self.state.borrow_mut();
-        let hand_off = match must_stay {
-            true => HandOff::Stay,
-            false => state.hand_off(Preference::Sender),
+        let state = self.state.borrow();
+        let (preference, line) = match side {
+            Side::Senders => (Preference::Receiver, &state.receivers),
+            Side::Receivers => (Preference::Sender, &state.senders),
         };
-        if let Err(refused) = hand_off.check(scheduler, &state.senders) {
-            return Taken::failed(Failed::Refused(Refusal::Refused(refused)));
-        }
-        state.take(scheduler, hand_off)
+        let hand_off = if must_stay { HandOff::Stay } else { state.hand_off(preference) };
+        hand_off.check(scheduler, line)?;
+        Ok(hand_off)
     }
 
     /// Joins the senders' line.
@@ -298,6 +286,15 @@ impl<T> Exchange<T> {
 }
 
 impl<T> State<T> {
+    /// Whether one of `side` would have to wait now.
+    fn will_block(&self, scheduler: &Scheduler, side: Side) -> bool {
+        let (line, at_once) = match side {
+            Side::Senders => (&self.receivers, self.buffer.len() < self.capacity),
+            Side::Receivers => (&self.senders, !self.buffer.is_empty()),
+        };
+        !at_once && !line.tickets().any(|ticket| scheduler.is_parked(ticket))
+    }
+
     /// What follows an operation for which the side `other` waited.
     #[inline(always)]
     fn hand_off(&self, other: Preference) -> HandOff {
