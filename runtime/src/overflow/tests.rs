@@ -325,9 +325,10 @@ fn a_storm_of_signals_never_touches_a_tasklets_stack() {
     in_a_tasklet(schedule);
     // SAFETY: it asks for a number.
     let here = unsafe { libc::pthread_self() };
-    thread::spawn(move || {
-        loop {
-            // SAFETY: the process ends before that thread does.
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let sender = thread::spawn(move || {
+        while !OVER.load(Ordering::Relaxed) {
+            // SAFETY: that thread waits for this one.
             unsafe { libc::pthread_kill(here, libc::SIGALRM) };
             let sent = Instant::now();
             while sent.elapsed() < Duration::from_micros(50) {
@@ -350,6 +351,9 @@ fn a_storm_of_signals_never_touches_a_tasklets_stack() {
         tasklet(|| on_big_stack(|| deep(1 << 20)));
         assert_eq!(run().blocked, 0);
     }
+    // At its end the thread has an alternate stack again that is too small for the handler.
+    OVER.store(true, Ordering::Relaxed);
+    sender.join().unwrap();
     assert!(!STRAYED.load(Ordering::Relaxed), "a handler ran on a tasklet's stack");
     process::exit(0);
 }
