@@ -1,12 +1,16 @@
 //! What a listener promises: every connection to one acceptor, and a queue longer than std's.
 
 use std::cell::Cell;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix;
 use std::rc::Rc;
+use std::time::Duration;
 
 use net_support::{again_portably, bounded};
-use pila::net::{TcpListener, TcpStream};
+use pila::net::{TcpListener, TcpStream, UnixListener};
 
 mod net_support;
 
@@ -125,6 +129,55 @@ fn a_reset_in_the_queue_does_not_end_the_listener() {
         let accepted = [(); 2].map(|()| listener.accept().unwrap().1);
         assert_eq!(accepted[1], client.local_addr().unwrap());
     });
+}
+
+#[test]
+fn a_listener_never_blocks_its_thread_whoever_has_another_of_its_descriptors() {
+    bounded(|| {
+        let soon = Duration::from_millis(5);
+        let (listener, address) = listen();
+        let accept_none = || pila::timeout(soon, || listener.accept()).unwrap_err();
+        let std = net::TcpListener::from(listener.try_clone().unwrap());
+        accept_none();
+        std.set_nonblocking(false).unwrap();
+        accept_none();
+        let seen = listener.as_fd().try_clone_to_owned().unwrap();
+        net::TcpListener::from(seen).set_nonblocking(false).unwrap();
+        accept_none();
+        // One of ours that is left is enough.
+        drop(OwnedFd::from(listener.try_clone().unwrap()));
+        accept_none();
+        let client = TcpStream::connect(address).unwrap();
+        assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+
+        let path = std::env::temp_dir().join(format!("pila-listener-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        fs::remove_file(path).unwrap();
+        let _std = unix::net::UnixListener::from(listener.try_clone().unwrap());
+        pila::timeout(soon, || listener.accept()).unwrap_err();
+    });
+}
+
+#[test]
+fn a_listener_of_std_blocks_when_the_last_of_ours_is_gone() {
+    let blocks = |listener: &net::TcpListener| {
+        !rustix::fs::fcntl_getfl(listener).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
+    };
+    let listener = listen().0;
+    let std = net::TcpListener::from(listener.try_clone().unwrap());
+    assert!(!blocks(&std));
+    drop(listener);
+    assert!(blocks(&std));
+    let listener = listen().0;
+    let std = net::TcpListener::from(listener.try_clone().unwrap());
+    let last = net::TcpListener::from(listener);
+    assert!(blocks(&std) && blocks(&last));
+    // As the user of the last one wants it.
+    let kept = std.try_clone().unwrap();
+    let listener = TcpListener::from(std);
+    listener.set_nonblocking(true).unwrap();
+    drop(listener);
+    assert!(!blocks(&kept));
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn pipes_are_stds() {
             [cat.stdin.is_some(), cat.stdout.is_some(), cat.stderr.is_some()]
         ));
         cat.stdin.as_mut().unwrap().write_all(b"through").unwrap();
+        outcome.push(format!("{:?}", cat.stdin.as_mut().unwrap().write(&[])));
         // It closes the standard input, or cat would not end.
         outcome.push(format!("{:?}", cat.wait()));
         let mut text = String::new();

@@ -29,6 +29,9 @@ fn take<S: AsFd, T>(
     call: impl Fn() -> io::Result<T>,
     name: &dyn Fn() -> String,
 ) -> io::Result<T> {
+    if listener.is_watched() {
+        syscall::set_nonblocking(listener.as_fd(), true);
+    }
     let nonblocking = listener.is_nonblocking();
     if nonblocking || !budget::has_line() {
         match call() {

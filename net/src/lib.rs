@@ -36,9 +36,15 @@
 //! - A call whose tasklet is killed, or whose time is up, fails with the cause as the error's source.
 //! - No call is interrupted by a signal: none fails with `Interrupted`, and timeouts count from the call, not from the
 //!   last signal.
-//! - Whether a socket is nonblocking is between it, its clones and the user: the system knows accepted streams and all
-//!   listeners as nonblocking, for a process that inherits one or a descriptor taken by [`AsFd`](std::os::fd::AsFd). What
-//!   is converted to std's type, or to an `OwnedFd`, is as it was set.
+//! - A write takes what there is room for, as [`Write`](std::io::Write) allows it to. In std it waits until all of it is
+//!   taken, if no time is set: who ignored what it gives needs `write_all` here.
+//! - Calls on a listener of ours never block their thread, so the system knows it as nonblocking as long as there is one of
+//!   it here: `accept` on a clone that went to std, or to another process, gives `WouldBlock` meanwhile.
+//! - The descriptor of a pipe to a child is nonblocking, too, while it is ours; what is converted, or given to another child
+//!   as its [`Stdio`](process::Stdio), blocks.
+//! - A connect that tried several addresses names all of them in its error, so that has no `raw_os_error`.
+//! - Where a socket was told to linger (`SO_LINGER` with a time), closing it holds up the whole thread, as the system has no
+//!   other way. Shut it down and read to the end instead.
 //! - There is no `FromRawFd`: use `From<OwnedFd>`.
 //! - [`ToSocketAddrs`] is a trait of its own, for the same types: looking up a host lets only the tasklet wait. What
 //!   else implements std's has to be turned into one of those types.
@@ -112,7 +118,8 @@
 //! more system calls. The same happens by itself where the kernel refuses `epoll_pwait2`.
 //!
 //! `PILA_RESOLVER_THREADS`, read at the first name that is looked up, says on how many threads that is done at most,
-//! instead of 16.
+//! instead of 16. As many names as that which a silent server leaves unanswered hold up all others, `localhost` too, until
+//! their queries end.
 //!
 //! # Layout
 //!
@@ -123,6 +130,7 @@
 //! - `reserve.rs` – one descriptor that a process with listeners keeps back
 //! - `budget.rs` – who gets the next descriptor when there are too few
 //! - `syscall.rs` – the calls themselves, none of which ever blocks
+//! - `settings.rs` – what the clones of a socket share, and what of that the kernel knows
 //! - `source.rs` – one socket with its registrations: try the call, park when it would block
 //! - `standing.rs` – the same for a task of async code, whose waker is kept until there is news
 //! - `lookup.rs` – queries for hosts, on threads of their own

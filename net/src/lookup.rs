@@ -94,8 +94,9 @@ impl Resolver {
 
     /// The addresses of `host`, waiting for them if they are not known.
     pub(crate) fn resolve(&'static self, host: &str) -> io::Result<Addresses> {
-        // Names are alike whatever their case.
-        let host = host.to_ascii_lowercase();
+        // Names are alike whatever their case. Behind a `%` stands that of an interface, which is not.
+        let (name, zone) = host.split_at(host.find('%').unwrap_or(host.len()));
+        let host = name.to_ascii_lowercase() + zone;
         if let Some(addresses) = self.state().known(&host) {
             return Ok(addresses);
         }

@@ -121,13 +121,19 @@ impl<S: AsFd> Source<S> {
         source
     }
 
-    /// Gives up the socket, which no poller knows any more, and whether it is to be nonblocking.
-    pub(crate) fn into_inner(mut self) -> (S, bool) {
-        self.end_registrations();
-        if let Some(settings) = self.settings.get() {
-            settings.show(self.as_fd());
+    /// A source for a connection that `listener` has accepted.
+    pub(crate) fn accepted<L: AsFd>(io: S, listener: &Source<L>) -> Self {
+        let source = Self::new(io);
+        if let Some(settings) = listener.settings.get().and_then(|settings| settings.inherited()) {
+            source.settings.get_or_init(|| Arc::new(settings));
         }
-        (self.io.take().expect("only into_inner and drop take it"), self.is_nonblocking())
+        source
+    }
+
+    /// Gives up the socket, which no poller knows any more.
+    pub(crate) fn into_inner(mut self) -> S {
+        self.end_registrations();
+        self.io.take().expect("only into_inner and drop take it")
     }
 
     /// Makes `call`, which must never block, as often as it takes, waiting in between.
@@ -435,15 +441,38 @@ impl<S: AsFd> Source<S> {
         }
     }
 
-    /// The descriptor, for somebody who may keep its number and look at the socket whenever he likes.
-    pub(crate) fn show(&self) -> BorrowedFd<'_> {
-        self.settings().show(self.as_fd());
-        self.as_fd()
+    /// Somebody is about to see the descriptor, who may keep its number and look at the socket whenever he likes. False when
+    /// that is nothing new.
+    pub(crate) fn show(&self) -> bool {
+        self.settings().show(self.as_fd())
+    }
+
+    /// The socket is shown, and has to be nonblocking to others as long as it is ours.
+    pub(crate) fn need_flag(&self) {
+        self.settings().need_flag();
+    }
+
+    /// Has the kernel know what it was not told.
+    pub(crate) fn settle(&self) {
+        if let Some(settings) = self.settings.get() {
+            // It takes any timeout of a socket that is open.
+            settings.settle(self.as_fd()).ok();
+        }
+    }
+
+    /// Whether others may have the descriptor.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.settings.get().is_some_and(|settings| settings.is_watched())
+    }
+
+    /// Whether there are clones of it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.settings.get().is_some_and(|settings| Arc::strong_count(settings) > 1)
     }
 
     /// When a call in `direction` that begins now is out of time.
     pub(crate) fn deadline(&self, direction: Direction) -> Option<Instant> {
-        let timeout = self.settings.get()?.timeout(direction)?;
+        let timeout = self.settings.get()?.timeout(self.as_fd(), direction)?;
         // A deadline that does not fit is never reached.
         Instant::now().checked_add(timeout)
     }
@@ -477,6 +506,12 @@ impl<S: AsFd> Drop for Source<S> {
     fn drop(&mut self) {
         self.end_registrations();
         if let Some(io) = self.io.take() {
+            if let Some(settings) = self.settings.take()
+                && settings.needs_flag()
+                && Arc::strong_count(&settings) == 1
+            {
+                syscall::set_nonblocking(io.as_fd(), settings.is_nonblocking());
+            }
             drop(io);
             budget::freed();
         }

@@ -2,7 +2,7 @@
 //!
 //! - Streams and datagrams say so with every call (`MSG_DONTWAIT`), so nothing depends on a flag that the socket
 //!   shares with duplicates that std, or another process, may hold. Listeners have no such call and are made
-//!   nonblocking.
+//!   nonblocking; where somebody else may have one, again before each `accept`.
 //! - No call raises `SIGPIPE`.
 //! - One system call each.
 
@@ -107,9 +107,10 @@ pub(crate) fn check_ready(descriptor: BorrowedFd<'_>, direction: Direction) -> i
         Direction::Read => PollFlags::IN,
         Direction::Write => PollFlags::OUT,
     };
-    match poll(descriptor, wanted)?.is_empty() {
-        false => Ok(()),
-        true => Err(Errno::WOULDBLOCK.into()),
+    match poll(descriptor, wanted)? {
+        PollFlags::NVAL => Err(Errno::BADF.into()),
+        nothing if nothing.is_empty() => Err(Errno::WOULDBLOCK.into()),
+        _ => Ok(()),
     }
 }
 
@@ -194,19 +195,6 @@ pub(crate) fn stream_socket_in(domain: Domain) -> io::Result<Socket> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
-}
-
-/// Readies a stream, or a socket for datagrams, that somebody else made for the calls above.
-pub(crate) fn adopt(socket: BorrowedFd<'_>) {
-    // Elsewhere than on Linux a send with `MSG_DONTWAIT` is known to block, and the flag has to be set.
-    if cfg!(not(target_os = "linux")) {
-        set_nonblocking(socket, true);
-    }
-}
-
-/// Readies a listener that somebody else made for `accept`.
-pub(crate) fn adopt_listener(socket: BorrowedFd<'_>) {
-    set_nonblocking(socket, true);
 }
 
 /// Has the system know a socket as nonblocking, or not.

@@ -3,7 +3,6 @@
 use std::net;
 
 use crate::convert::conversions;
-use crate::syscall;
 use crate::transfer::reads_and_writes;
 
 mod listener;
@@ -13,5 +12,5 @@ pub use listener::{Incoming, TcpListener};
 pub use stream::TcpStream;
 
 reads_and_writes!(TcpStream, &TcpStream);
-conversions!(TcpStream, net::TcpStream, syscall::adopt);
-conversions!(TcpListener, net::TcpListener, syscall::adopt_listener);
+conversions!(TcpStream, net::TcpStream);
+conversions!(TcpListener, net::TcpListener);

@@ -34,25 +34,43 @@ impl Stream for UnixStream {
     const SHORT_READ_EMPTIES: bool = false;
 }
 
+/// The most buffers that the system takes in one call, as std has it on every system there is.
+const MOST_BUFFERS: usize = 1024;
+
 impl<S: Stream> Source<S> {
     #[inline]
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         self.receive_with(buffer.len(), |socket| syscall::receive(socket, buffer))
     }
 
     pub(crate) fn receive_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let wanted = buffers.iter().map(|buffer| buffer.len()).sum();
-        self.receive_with(wanted, |socket| syscall::receive_vectored(socket, buffers))
+        let count = buffers.len().min(MOST_BUFFERS);
+        let buffers = &mut buffers[..count];
+        match buffers.iter().map(|buffer| buffer.len()).sum() {
+            0 => Ok(0),
+            wanted => {
+                self.receive_with(wanted, |socket| syscall::receive_vectored(socket, buffers))
+            }
+        }
     }
 
     #[inline]
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return syscall::send(self.as_fd(), bytes);
+        }
         self.send_with(bytes.len(), |socket| syscall::send(socket, bytes))
     }
 
     pub(crate) fn send_vectored(&self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
-        let offered = buffers.iter().map(|buffer| buffer.len()).sum();
-        self.send_with(offered, |socket| syscall::send_vectored(socket, buffers))
+        let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
+        match buffers.iter().map(|buffer| buffer.len()).sum() {
+            0 => self.send(&[]),
+            offered => self.send_with(offered, |socket| syscall::send_vectored(socket, buffers)),
+        }
     }
 
     /// Receives for a task, which is woken when there may be more if there is nothing.
@@ -79,12 +97,17 @@ impl<S: Stream> Source<S> {
         context: &Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let buffers = &buffers[..buffers.len().min(MOST_BUFFERS)];
+        let offered = buffers.iter().map(|buffer| buffer.len()).sum();
+        if offered == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let send = |io: &S| match buffers {
             [only] => syscall::send(io.as_fd(), only),
             _ => syscall::send_vectored(io.as_fd(), buffers),
         };
         let sent = ready!(self.poll(Operation::Write, standing, context, send))?;
-        self.has_sent(sent, buffers.iter().map(|buffer| buffer.len()).sum());
+        self.has_sent(sent, offered);
         Poll::Ready(Ok(sent))
     }
 

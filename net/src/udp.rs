@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::budget;
-use crate::convert::conversions;
+use crate::convert::{self, conversions};
 use crate::readiness::Direction;
 use crate::resolve::{ToSocketAddrs, each_address};
 use crate::source::{Operation, Source};
@@ -42,7 +42,7 @@ pub struct UdpSocket {
     source: Source<net::UdpSocket>,
 }
 
-conversions!(UdpSocket, net::UdpSocket, syscall::adopt);
+conversions!(UdpSocket, net::UdpSocket);
 
 impl UdpSocket {
     /// Binds a socket to the first of the addresses that can be bound. Port 0 lets the system choose.
@@ -624,7 +624,7 @@ impl UdpSocket {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 

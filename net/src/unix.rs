@@ -21,7 +21,6 @@
 use std::os::unix::net;
 
 use crate::convert::conversions;
-use crate::syscall;
 use crate::transfer::reads_and_writes;
 
 mod address;
@@ -36,6 +35,6 @@ pub use listener::{Incoming, UnixListener};
 pub use stream::UnixStream;
 
 reads_and_writes!(UnixStream, &UnixStream);
-conversions!(UnixStream, net::UnixStream, syscall::adopt);
-conversions!(UnixListener, net::UnixListener, syscall::adopt_listener);
-conversions!(UnixDatagram, net::UnixDatagram, syscall::adopt);
+conversions!(UnixStream, net::UnixStream);
+conversions!(UnixListener, net::UnixListener);
+conversions!(UnixDatagram, net::UnixDatagram);

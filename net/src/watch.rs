@@ -252,7 +252,7 @@ impl<D: AsFd> Watch<D> {
     /// # }
     /// ```
     pub fn into_inner(self) -> D {
-        self.source.into_inner().0
+        self.source.into_inner()
     }
 }
 

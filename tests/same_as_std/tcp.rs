@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::types::{Spawned, TcpListener, TcpStream, spawn};
 use crate::net_support::{FLOOD, refusing};
@@ -405,6 +407,98 @@ pub(crate) fn a_clone_can_be_made_of_what_is_being_read() -> u8 {
     drop(client.try_clone().unwrap());
     server.write_all(&[7]).unwrap();
     reader.join().unwrap()
+}
+
+pub(crate) fn nothing_is_read_and_written_without_a_wait() -> Vec<usize> {
+    let (mut client, _server) = pair();
+    client.set_write_timeout(Some(SHORT)).unwrap();
+    client.set_read_timeout(Some(SHORT)).unwrap();
+    failure(client.read(&mut [0]));
+    while client.write(&[0; 1 << 16]).is_ok() {}
+    vec![
+        client.read(&mut []).unwrap(),
+        client.read_vectored(&mut []).unwrap(),
+        client.read_vectored(&mut [IoSliceMut::new(&mut [])]).unwrap(),
+        client.write(&[]).unwrap(),
+        client.write_vectored(&[]).unwrap(),
+        client.write_vectored(&[IoSlice::new(&[])]).unwrap(),
+    ]
+}
+
+pub(crate) fn of_very_many_buffers_the_first_are_taken() -> [usize; 2] {
+    let (mut client, mut server) = pair();
+    let bytes = [7; 3_000];
+    let buffers: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();
+    let written = client.write_vectored(&buffers).unwrap();
+    client.write_all(&bytes).unwrap();
+    let mut read = [0; 3_000];
+    server.peek(&mut read).unwrap();
+    let mut buffers: Vec<_> = read.chunks_mut(1).map(IoSliceMut::new).collect();
+    [written, server.read_vectored(&mut buffers).unwrap()]
+}
+
+pub(crate) fn timeouts_may_be_longer_than_time() -> Vec<Option<Duration>> {
+    let (client, _server) = pair();
+    [Duration::MAX, Duration::from_secs(100_000_000_000), Duration::from_secs(20_000_000_000)]
+        .into_iter()
+        .flat_map(|timeout| {
+            client.set_read_timeout(Some(timeout)).unwrap();
+            client.set_write_timeout(Some(timeout)).unwrap();
+            [client.read_timeout().unwrap(), client.write_timeout().unwrap()]
+        })
+        .collect()
+}
+
+pub(crate) fn timeouts_that_others_set_are_obeyed() -> Vec<Option<Duration>> {
+    let (mut client, server) = pair();
+    SockRef::from(&client).set_read_timeout(Some(SHORT)).unwrap();
+    let start = Instant::now();
+    failure(client.read(&mut [0]));
+    assert!(start.elapsed() >= SHORT);
+    // Who has a second descriptor sets those of the socket.
+    let mut second = TcpStream::from(server.as_fd().try_clone_to_owned().unwrap());
+    server.set_read_timeout(Some(SHORT)).unwrap();
+    failure(second.read(&mut [0]));
+    second.set_read_timeout(Some(3 * SHORT)).unwrap();
+    let start = Instant::now();
+    failure((&server).read(&mut [0]));
+    assert!(start.elapsed() >= 3 * SHORT);
+    vec![
+        client.read_timeout().unwrap(),
+        second.read_timeout().unwrap(),
+        server.read_timeout().unwrap(),
+    ]
+}
+
+pub(crate) fn a_listener_and_its_connections_obey_a_timeout_of_its() -> (Failure, Failure) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    SockRef::from(&listener).set_read_timeout(Some(SHORT)).unwrap();
+    let start = Instant::now();
+    let accept = failure(listener.accept().map(drop));
+    assert!(start.elapsed() >= SHORT);
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut server = listener.accept().unwrap().0;
+    assert_eq!(server.read_timeout().unwrap(), Some(SHORT));
+    let start = Instant::now();
+    let read = failure(server.read(&mut [0]));
+    assert!(start.elapsed() >= SHORT);
+    (accept, read)
+}
+
+pub(crate) fn to_others_a_stream_blocks_unless_it_was_set() -> Vec<bool> {
+    let (client, server) = pair();
+    let is_nonblocking = |stream: &TcpStream| {
+        rustix::fs::fcntl_getfl(stream).unwrap().contains(rustix::fs::OFlags::NONBLOCK)
+    };
+    let mut outcome = vec![is_nonblocking(&client), is_nonblocking(&server)];
+    for nonblocking in [true, false] {
+        client.set_nonblocking(nonblocking).unwrap();
+        outcome.push(is_nonblocking(&client));
+    }
+    let clone = server.try_clone().unwrap();
+    clone.set_nonblocking(true).unwrap();
+    outcome.push(is_nonblocking(&server));
+    outcome
 }
 
 pub(crate) fn timeouts_are_kept() -> Vec<Option<Duration>> {

@@ -77,6 +77,17 @@ pub(crate) fn several_buffers_are_one() -> (usize, usize, Vec<u8>) {
     (written, read, [&head[..], &tail].concat())
 }
 
+pub(crate) fn nothing_is_read_and_written_without_a_wait() -> Vec<usize> {
+    let (mut one, _other) = UnixStream::pair().unwrap();
+    one.set_write_timeout(Some(SHORT)).unwrap();
+    while one.write(&[0; 1 << 16]).is_ok() {}
+    vec![
+        one.read_vectored(&mut [IoSliceMut::new(&mut [])]).unwrap(),
+        one.write(&[]).unwrap(),
+        one.write_vectored(&[IoSlice::new(&[])]).unwrap(),
+    ]
+}
+
 pub(crate) fn clones_read_from_one_stream() -> Vec<u8> {
     let (one, mut other) = UnixStream::pair().unwrap();
     let readers = [one.try_clone().unwrap(), one].map(|one| spawn(move || byte(one)));

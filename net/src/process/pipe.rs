@@ -1,6 +1,6 @@
 //! The parent's ends of a child's pipes.
 //!
-//! - Our end is nonblocking. That is a matter of this end alone: the child's blocks, as it expects.
+//! - Our end is nonblocking, with all descriptors of it. The child's end blocks, as it expects.
 //! - What goes out, to std or to another child, blocks again.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -24,24 +24,36 @@ impl Pipe {
     }
 
     fn into_blocking(self) -> OwnedFd {
-        let (descriptor, _) = self.0.into_inner();
+        let descriptor = self.0.into_inner();
         set_nonblocking(&descriptor, false);
         descriptor
     }
 
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         self.0.run(Operation::Read, |pipe| Ok(rustix::io::read(pipe, &mut *buf)?))
     }
 
     fn read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
         self.0.run(Operation::Read, |pipe| Ok(rustix::io::readv(pipe, bufs)?))
     }
 
     fn write(&self, buf: &[u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
         self.0.run(Operation::Write, |pipe| Ok(rustix::io::write(pipe, buf)?))
     }
 
     fn write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if bufs.iter().all(|buf| buf.is_empty()) {
+            return Ok(0);
+        }
         self.0.run(Operation::Write, |pipe| Ok(rustix::io::writev(pipe, bufs)?))
     }
 }

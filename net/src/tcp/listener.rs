@@ -10,7 +10,7 @@ use super::TcpStream;
 use crate::reserve::Listening;
 use crate::resolve::{ToSocketAddrs, each_address};
 use crate::source::Source;
-use crate::{accept, budget, syscall};
+use crate::{accept, budget, convert, syscall};
 
 /// Asks for the longest queue of connections there is: the system cuts it down to its `somaxconn`.
 const BACKLOG: i32 = i32::MAX;
@@ -148,7 +148,7 @@ impl TcpListener {
             Err(error) => error.to_string(),
         };
         let (stream, address) = accept::accept(&self.source, syscall::accept, name)?;
-        Ok((TcpStream::accepted(stream), address))
+        Ok((TcpStream::from_source(Source::accepted(stream, &self.source)), address))
     }
 
     /// An iterator that [accepts](Self::accept) for ever.
@@ -276,7 +276,7 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 

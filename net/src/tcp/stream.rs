@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::readiness::Direction;
 use crate::resolve::ToSocketAddrs;
 use crate::source::{Operation, Source};
-use crate::{attempts, connect, syscall};
+use crate::{attempts, connect, convert, syscall};
 
 /// A TCP connection, as [`std::net::TcpStream`], on which only the calling tasklet waits.
 ///
@@ -443,7 +443,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 
@@ -453,10 +453,5 @@ impl TcpStream {
 
     pub(super) fn into_source(self) -> Source<net::TcpStream> {
         self.source
-    }
-
-    /// For a stream that [`syscall::accept`] made.
-    pub(super) fn accepted(io: net::TcpStream) -> Self {
-        Self::from_source(Source::new(io))
     }
 }

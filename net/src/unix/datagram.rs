@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::address;
 use crate::readiness::Direction;
 use crate::source::{Operation, Source};
-use crate::{budget, syscall};
+use crate::{budget, convert, syscall};
 
 /// A Unix socket for datagrams, as [`std::os::unix::net::UnixDatagram`], on which only the calling tasklet waits.
 ///
@@ -393,7 +393,7 @@ impl UnixDatagram {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 

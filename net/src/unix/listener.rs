@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{UnixStream, address};
 use crate::reserve::Listening;
 use crate::source::Source;
-use crate::{accept, budget, syscall};
+use crate::{accept, budget, convert, syscall};
 
 /// A Unix socket that takes connections, as [`std::os::unix::net::UnixListener`], where only the calling tasklet waits for
 /// the next.
@@ -178,7 +178,7 @@ impl UnixListener {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use socket2::Domain;
 use super::address;
 use crate::readiness::Direction;
 use crate::source::{Operation, Source};
-use crate::{budget, syscall};
+use crate::{budget, convert, syscall};
 
 /// A connection through a Unix socket, as [`std::os::unix::net::UnixStream`], on which only the calling tasklet waits.
 ///
@@ -248,7 +248,7 @@ impl UnixStream {
     /// # }
     /// ```
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.source.set_nonblocking(nonblocking);
+        convert::set_nonblocking(&self.source, nonblocking);
         Ok(())
     }
 

@@ -111,7 +111,7 @@ fn a_thousand_futures_of_one_call_are_polled_when_their_own_socket_has_news() {
             }));
             peers.push(peer);
         }
-        pila::tasklet(move || {
+        let writer = pila::tasklet(move || {
             for (number, peer) in peers.iter_mut().enumerate().rev() {
                 peer.write_all(b"x").unwrap();
                 if number % 50 == 0 {
@@ -124,6 +124,7 @@ fn a_thousand_futures_of_one_call_are_polled_when_their_own_socket_has_news() {
         assert!(ended.into_iter().eq((0..FUTURES).map(|number| (number, 1))));
         // Each a first time, perhaps once more when it is registered, and when its byte is there.
         assert!(polls.get() <= 4 * FUTURES, "{polls:?}");
+        writer.join().unwrap();
     });
 }
 
