@@ -600,6 +600,49 @@ fn trim_leaves_nothing_where_a_neighbour_is_in_use() {
 }
 
 #[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has memory of its own")]
+fn deep_stacks_among_shallow_ones_are_given_back_too() {
+    in_its_own_process("deep_stacks_among_shallow_ones_are_given_back_too", || {
+        const GROUPS: usize = 9;
+        const DEEP: usize = 94;
+        park(1).close();
+        run();
+        let before = resident();
+        let seed = Seed::new();
+        let random = Random::new(seed.0);
+        for _ in 0..4 {
+            let shallow = 1 + random.below(120);
+            let groups: Vec<_> = (0..GROUPS)
+                .map(|_| {
+                    let gate = Channel::<()>::new();
+                    for _ in 0..DEEP {
+                        let gate = gate.clone();
+                        let deep = move || {
+                            fill(900 << 10);
+                            drop(gate.receive());
+                        };
+                        drop(Builder::new().stack_size(1 << 20).tasklet(deep).unwrap());
+                    }
+                    (gate, park(shallow))
+                })
+                .collect();
+            park(random.below(100)).close();
+            run();
+            for (deep, shallow) in groups {
+                deep.close();
+                schedule();
+                shallow.close();
+                schedule();
+            }
+            run();
+            let kept = resident().saturating_sub(before);
+            println!("{} MiB kept, {shallow} shallow ones among {DEEP}", kept >> 20);
+            assert!(kept <= 160 << 20, "{kept} bytes are kept");
+        }
+    });
+}
+
+#[test]
 fn those_that_end_in_any_order_take_nothing_from_those_that_stay() {
     in_its_own_process("those_that_end_in_any_order_take_nothing_from_those_that_stay", || {
         let seed = Seed::new();

@@ -32,7 +32,7 @@ use std::{
 
 pub(crate) use self::mapping::page_size;
 use self::{
-    kept::{Free, SINCE, Since},
+    kept::{Free, Since},
     mapping::Mapping,
 };
 pub(crate) use self::{
@@ -92,8 +92,6 @@ pub(crate) struct StackPool {
     mappings: Vec<(SizeClass, Mapping)>,
     /// Stacks handed out and not given back.
     live: usize,
-    /// Bytes of stacks that may come back before it is looked at what the free ones keep.
-    until_look: isize,
     /// Whether it is looked at how deep its stacks are used: all of them are zeros when they are handed out.
     is_counted: bool,
     since: Since,
@@ -112,6 +110,12 @@ struct Class {
     /// How many slots its mappings have, and how many the next one will.
     slots: usize,
     next_mapping: usize,
+    /// Bytes of its stacks that may come back before it is looked at what the free ones keep, now and at the last look.
+    until_look: isize,
+    allowed: isize,
+    /// Bytes of those that came back up to the last look, and what of that is not known to hold how much.
+    came_back: usize,
+    unknown: usize,
 }
 
 #[derive(Debug)]
@@ -126,7 +130,6 @@ impl StackPool {
             classes: Vec::new(),
             mappings: Vec::new(),
             live: 0,
-            until_look: SINCE as isize,
             is_counted: false,
             since: Since::start(),
         }
@@ -145,7 +148,7 @@ impl StackPool {
         };
         self.add_default();
         let place = self.classes.iter().position(|class| class.size == size).unwrap_or_else(|| {
-            self.classes.push(Class::new(size));
+            self.add(size);
             self.classes.len() - 1
         });
         Ok(SizeClass(u8::try_from(place).expect("powers of two from 32 KiB to 1 TiB are few")))
@@ -176,8 +179,8 @@ impl StackPool {
         self.live -= 1;
         let class = &mut self.classes[stack.class];
         class.free.push(Free::just_used(stack.bottom));
-        self.until_look -= class.size as isize;
-        if self.until_look < 0 {
+        class.until_look -= class.size as isize;
+        if class.until_look < 0 {
             self.look(SizeClass(stack.class as u8));
         }
     }
@@ -210,7 +213,15 @@ impl StackPool {
 
     fn add_default(&mut self) {
         if self.classes.is_empty() {
-            self.classes.push(Class::new(DEFAULT_SIZE));
+            self.add(DEFAULT_SIZE);
+        }
+    }
+
+    fn add(&mut self, size: usize) {
+        self.classes.push(Class::new(size));
+        // It has nothing to spare yet, and is looked at with its first.
+        if let [_first] = &*self.classes {
+            self.begin_anew();
         }
     }
 
@@ -270,6 +281,10 @@ impl Class {
             fresh,
             slots: 0,
             next_mapping: (FIRST_MAPPING / size).max(1),
+            until_look: 0,
+            allowed: 0,
+            came_back: 0,
+            unknown: 0,
         }
     }
 

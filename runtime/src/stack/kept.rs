@@ -69,24 +69,31 @@ pub(super) struct Since {
     faults: u64,
     /// Bytes of the stacks that were in use at the time: how much of them was touched is not known.
     in_use: usize,
-    /// Bytes of stacks that came back since, up to the last look, and from then to the next.
-    came_back: usize,
-    until_look: usize,
-    /// What of those that came back some were looked at for, and how many bytes of memory they held by that.
-    sampled: usize,
+    /// How many bytes of memory those held that came back, as far as some of them were looked at.
     held: usize,
+    /// Chooses whom to look at, so that no pattern of the program's escapes.
+    dice: u32,
 }
 
 impl Since {
     pub(super) const fn start() -> Since {
-        Since { faults: 0, in_use: 0, came_back: 0, until_look: SINCE, sampled: 0, held: 0 }
+        Since { faults: 0, in_use: 0, held: 0, dice: 0x9e37_79b9 }
     }
 
-    /// How many bytes it can be at most, when the thread has had `faults` by now. `None` when that is not known.
-    fn bytes(&self, faults: Option<u64>) -> Option<usize> {
+    /// How many bytes it can be at most, when `came_back` bytes of stacks did and the thread has had `faults` by now. `None`
+    /// when that is not known.
+    fn bytes(&self, came_back: usize, faults: Option<u64>) -> Option<usize> {
         // A process that was forked counts anew.
         let faults = usize::try_from(faults?.checked_sub(self.faults)?).ok()?;
-        Some(self.came_back.min(self.in_use).saturating_add(faults * page_size()))
+        Some(came_back.min(self.in_use).saturating_add(faults * page_size()))
+    }
+
+    /// Any number below `end`.
+    fn throw(&mut self, end: usize) -> usize {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 17;
+        self.dice ^= self.dice << 5;
+        self.dice as usize % end
     }
 }
 
@@ -107,24 +114,30 @@ impl StackPool {
         if self.is_counted {
             // What comes back goes out as zeros.
             self.classes[latest.0 as usize].keep(&mut 0, &mut 0);
-            return self.look_after(0);
+            return self.allow(|_| 0);
         }
-        let came_back = self.since.until_look.saturating_add_signed(-self.until_look);
-        self.since.came_back = self.since.came_back.saturating_add(came_back);
+        self.classes.iter_mut().for_each(Class::take_stock);
         let free: usize = self.classes.iter().map(|class| class.free.len() * class.size).sum();
+        let each = |bytes: usize, classes: &[Class]| bytes / classes.len();
         if free <= WHOLE {
-            return self.look_after(LEAST);
+            let least = each(LEAST, &self.classes);
+            return self.allow(|_| least);
         }
-        let since = self.since.bytes(mapping::faults());
+        let came_back = self.classes.iter().map(|class| class.came_back).sum();
+        let since = self.since.bytes(came_back, mapping::faults());
         if let Some(left) = since.and_then(left_of) {
-            return self.look_after(left);
+            let left = each(left, &self.classes);
+            return self.allow(|_| left);
         }
-        let share = self.classes[latest.0 as usize].share_held(came_back);
-        let unknown =
-            self.since.came_back - mem::replace(&mut self.since.sampled, self.since.came_back);
-        self.since.held = self.since.held.saturating_add((unknown as f64 * share) as usize);
+        let since = &mut self.since;
+        let shares: Vec<f64> =
+            self.classes.iter_mut().map(|class| class.share_held(since)).collect();
         match left_of(self.since.held) {
-            Some(left) => self.look_after(SINCE.min((left as f64 / share) as usize)),
+            Some(left) => {
+                let left = each(left, &self.classes) as f64;
+                let most = each(SINCE, &self.classes);
+                self.allow(|place| most.min((left / shares[place]) as usize));
+            }
             None => self.reduce(latest),
         }
     }
@@ -134,13 +147,17 @@ impl StackPool {
     pub(crate) fn count(&mut self) {
         if cfg!(target_os = "linux") {
             self.is_counted = true;
-            self.look_after(0);
+            self.allow(|_| 0);
         }
     }
 
-    fn look_after(&mut self, bytes: usize) {
-        self.since.until_look = bytes;
-        self.until_look = bytes as isize;
+    /// Lets so many bytes of the stacks of each class come back before the next look.
+    fn allow(&mut self, bytes: impl Fn(usize) -> usize) {
+        for (place, class) in self.classes.iter_mut().enumerate() {
+            class.take_stock();
+            class.allowed = isize::try_from(bytes(place)).unwrap_or(isize::MAX);
+            class.until_look = class.allowed;
+        }
     }
 
     /// Gives back what the free stacks keep beyond the bound, starting with those that came back first.
@@ -160,8 +177,17 @@ impl StackPool {
     fn is_reduced(&mut self) {
         let in_use = self.classes.iter().map(|class| class.in_use() * class.size).sum();
         let faults = mapping::faults().unwrap_or(0);
-        self.since = Since { faults, in_use, ..Since::start() };
-        self.look_after(if self.is_counted { 0 } else { SINCE });
+        self.since = Since { faults, in_use, held: 0, dice: self.since.dice };
+        self.begin_anew();
+    }
+
+    /// Nothing has come to the free stacks yet.
+    pub(super) fn begin_anew(&mut self) {
+        let each = if self.is_counted { 0 } else { SINCE / self.classes.len().max(1) };
+        self.allow(|_| each);
+        for class in &mut self.classes {
+            (class.came_back, class.unknown) = (0, 0);
+        }
     }
 
     /// Gives back all memory of free stacks, with the page tables where a whole mapping is free. Gives the bytes.
@@ -218,22 +244,36 @@ impl Class {
         self.reduce_to(from, Keeps::Top);
     }
 
-    /// How much of a byte of the stacks is memory that came back last, `came_back` bytes of them, as some show.
-    fn share_held(&self, came_back: usize) -> f64 {
-        let count = (came_back / self.size).clamp(1, self.free.len());
+    /// Counts what came back since the last look.
+    fn take_stock(&mut self) {
+        let came_back = (self.allowed - self.until_look).unsigned_abs();
+        self.came_back = self.came_back.saturating_add(came_back);
+        self.unknown = self.unknown.saturating_add(came_back);
+        self.allowed = self.until_look;
+    }
+
+    /// How much of a byte of its stacks is memory, of those that came back and were not looked at yet, as some of them show.
+    fn share_held(&mut self, since: &mut Since) -> f64 {
+        let count = (mem::take(&mut self.unknown) / self.size).min(self.free.len());
+        if count == 0 {
+            return 1.0;
+        }
         let latest = &self.free[self.free.len() - count..];
-        let mut pages = 0;
-        for free in latest.iter().step_by(count.div_ceil(SAMPLE)) {
+        let (mut pages, looked_at) = (0, SAMPLE.min(count));
+        for number in 0..looked_at {
+            let (start, end) = (count * number / looked_at, count * (number + 1) / looked_at);
+            let free = &latest[start + since.throw(end - start)];
             // SAFETY: a slot is `stride` bytes.
             let top = unsafe { free.bottom.add(self.stride()) };
             mapping::resident(free.bottom, top, |_| pages += 1);
         }
-        let looked_at = count.div_ceil(count.div_ceil(SAMPLE)) * self.size;
-        match pages {
+        let share = match pages {
             // Where the kernel does not tell they may be full.
             0 => 1.0,
-            _ => (pages * page_size()) as f64 / looked_at as f64,
-        }
+            _ => (pages * page_size()) as f64 / (looked_at * self.size) as f64,
+        };
+        since.held = since.held.saturating_add(((count * self.size) as f64 * share) as usize);
+        share
     }
 
     /// How many bytes at the bottom of its slot a stack has given back that keeps `keeps`.
