@@ -98,6 +98,59 @@ fn one_without_a_name_goes_by_its_number() {
 }
 
 #[test]
+fn one_whose_result_has_no_room_is_told_of_before_it_begins() {
+    let line = line!() + 2;
+    if is_child() {
+        let large = Builder::new().name("large").tasklet(|| black_box([7_u8; 300_000])).unwrap();
+        drop(large.join());
+        return;
+    }
+    let output = aborted(&mut again("one_whose_result_has_no_room_is_told_of_before_it_begins"));
+    let told = format!(
+        "tasklet 'large' (#1, created at tests/overflow.rs:{line}) overflowed its 256 KiB stack"
+    );
+    assert_eq!(stderr(&output).lines().next(), Some(&*told), "{}", text(&output));
+}
+
+/// Waits with so many bytes, or a little less, between here and `end`.
+#[inline(never)]
+fn wait_near(end: usize) {
+    let frame = black_box([0_u8; 64]);
+    if frame.as_ptr().addr() > end {
+        return wait_near(end);
+    }
+    drop(pila::Channel::<u64>::new().receive());
+}
+
+#[test]
+fn one_for_whose_wait_there_is_no_room_is_told_of_wherever_that_ends() {
+    let line = line!() + 8;
+    if is_child() {
+        let left: usize = std::env::var("LEFT").unwrap().parse().unwrap();
+        let body = move || {
+            // A page guards it, and what is above here was used.
+            let here = black_box(0_u8);
+            wait_near((&raw const here).addr() - (64 << 10) + (4 << 10) + left);
+        };
+        drop(Builder::new().stack_size(64 << 10).tasklet(body).unwrap());
+        run();
+        return;
+    }
+    let name = "one_for_whose_wait_there_is_no_room_is_told_of_wherever_that_ends";
+    let told =
+        format!("tasklet #1 (created at tests/overflow.rs:{line}) overflowed its 64 KiB stack");
+    let mut ended_by_it = 0;
+    for left in (0..6_000).step_by(200) {
+        let output = again(name).env("LEFT", left.to_string()).output().unwrap();
+        if output.status.signal() == Some(ABORT) {
+            assert_eq!(stderr(&output).lines().next(), Some(&*told), "{}", text(&output));
+            ended_by_it += 1;
+        }
+    }
+    assert!(ended_by_it > 2, "{ended_by_it}");
+}
+
+#[test]
 fn one_that_has_waited_is_told_of_all_the_same() {
     if is_child() {
         let fall = move || {

@@ -15,7 +15,8 @@
 //! What a switch touches lies together at the top of the stack:
 //!
 //! ```text
-//!   top   | Record: corosensei's saved stack pointer, the stack    one line
+//!   top   | Record: whose it is, for emergencies
+//!         | corosensei's saved stack pointer, the stack            one line
 //!         | the link back to the loop, written at each entry
 //!         | frames of the tasklet's body, growing down
 //! ```
@@ -44,14 +45,17 @@ use std::{
     mem,
     num::NonZeroUsize,
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     ptr::{self, NonNull},
     thread,
 };
 
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
-use crate::stack::Stack;
+use crate::{
+    stack::{Slot, Stack, slot_at},
+    wake::TaskletId,
+};
 
 /// A flow of control that is not running.
 #[derive(Debug)]
@@ -69,10 +73,18 @@ pub(crate) struct Switch {
 }
 
 /// What lies at the top of a stack.
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Record {
     coroutine: Coroutine<(), (), (), Span>,
     stack: Stack,
+    owner: Owner,
+}
+
+/// Whose a context is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    pub(crate) id: TaskletId,
+    pub(crate) created: &'static Location<'static>,
 }
 
 /// The part of a stack below its record.
@@ -98,13 +110,17 @@ unsafe impl corosensei::stack::Stack for Span {
 impl Context {
     /// Prepares `stack` to run `body`, which must not unwind. `switch` is the one it is going to be entered with.
     #[inline]
-    pub(crate) fn new(stack: Stack, body: impl FnOnce(Entrance<'_>) + 'static) -> Context {
+    pub(crate) fn new(
+        stack: Stack,
+        owner: Owner,
+        body: impl FnOnce(Entrance<'_>) + 'static,
+    ) -> Context {
         // SAFETY: a stack is far larger than a record, and its top is a multiple of 64.
         let record = unsafe { stack.top().byte_sub(mem::size_of::<Record>()) }.cast::<Record>();
         let span = Span { base: record.addr(), limit: stack.bottom().addr() };
         let coroutine = Coroutine::with_stack(span, move |yielder, ()| body(Entrance(yielder)));
         // SAFETY: the record's place is aligned, lies inside the stack and above the part that the coroutine uses.
-        unsafe { record.write(Record { coroutine, stack }) };
+        unsafe { record.write(Record { coroutine, stack, owner }) };
         Context { record }
     }
 
@@ -169,12 +185,13 @@ impl Switch {
     pub(crate) fn enter(&self) -> Option<Context> {
         assert!(!self.is_inside(), "contexts are entered from the native stack");
         let finished = loop {
-            let Some(mut record) = self.loaded.get() else { break None };
+            let Some(record) = self.loaded.get() else { break None };
             // SAFETY: `new` wrote the record and `finish` consumes its context, which is in `loaded` or, once it has
-            // loaded another, with the scheduler. Nothing runs, so this is the only access: code that runs on a stack
-            // knows nothing of its record, and nobody else enters (asserted above, one switch a thread).
-            let record = unsafe { record.as_mut() };
-            if let CoroutineResult::Return(()) = record.coroutine.resume(()) {
+            // loaded another, with the scheduler. Nothing runs, so this is the only access to the coroutine: code that runs
+            // on a stack knows nothing of its record, nobody else enters (asserted above, one switch a thread), and
+            // `owner` reads beside it.
+            let coroutine = unsafe { &mut (*record.as_ptr()).coroutine };
+            if let CoroutineResult::Return(()) = coroutine.resume(()) {
                 break self.load(None);
             }
         };
@@ -193,17 +210,17 @@ impl Switch {
         self.running.get().map(|yielder| yielder.addr().get())
     }
 
-    /// Whether the one that is loaded is the one that runs, if one does.
-    pub(crate) fn is_current_loaded(&self) -> bool {
-        // The way back lies at the top of the stack, right below the record.
-        let is_below = |place: usize, record: NonNull<Record>| {
-            record.addr().get().checked_sub(place).is_some_and(|distance| distance < 4096)
-        };
-        match (self.place(), self.loaded.get()) {
-            (Some(place), Some(record)) => is_below(place, record),
-            (Some(_), None) => false,
-            (None, _) => true,
-        }
+    /// Whose the context is that runs; if none does, of the one that is being entered on the stack in `slot`. A signal
+    /// handler may ask.
+    pub(crate) fn owner(&self, slot: &Slot) -> Option<Owner> {
+        let entered = || self.loaded.get().map(|record| record.addr().get());
+        let place = self.place().or_else(|| entered().filter(|&place| slot.contains(place)))?;
+        let top = slot_at(place)?.top();
+        // SAFETY: a stack is far larger than a record.
+        let record = unsafe { top.byte_sub(mem::size_of::<Record>()) }.cast::<Record>();
+        // SAFETY: the stack is that of a context which has begun and has not finished. So there lies the record that `new`
+        // wrote, and nobody writes to this part of it.
+        Some(unsafe { (*record.as_ptr()).owner })
     }
 
     /// Suspends the context that runs until it is entered again. False, at once, on the native stack.

@@ -15,7 +15,7 @@ use slab::Slab;
 
 use crate::{
     census::{self, User},
-    context::{Context, prefetch},
+    context::{Context, Owner, prefetch},
     frame::{Frames, Strike},
     report::{Occasion, Report},
     run_queue::{Position, RunQueue},
@@ -500,7 +500,8 @@ impl Core {
             return Turn::NoStack;
         };
         self.started += 1;
-        Turn::Enter(Context::new(stack, move |entrance| job.run(entrance)), flags)
+        let owner = Owner { id: task.id, created: task.created };
+        Turn::Enter(Context::new(stack, owner, move |entrance| job.run(entrance)), flags)
     }
 
     /// Starts to load what the tasklets a few places behind the front are going to touch.

@@ -6,10 +6,9 @@ use std::{fmt, io, panic::Location, thread};
 use super::Scheduler;
 use crate::{
     census::{self, User},
-    context,
+    context::{self, Owner},
     error::{Refused, StackError},
     stack::{self, Size, Slot, Stack},
-    table::{MAIN, Task},
     wake::TaskletId,
 };
 
@@ -64,24 +63,20 @@ impl Scheduler {
         if !running.into_iter().chain(stack_pointer).any(|address| slot.contains(address)) {
             return false;
         }
-        // What the core is busy with cannot be looked at now. One that is about to leave has made another current.
-        let core = self.core.try_borrow().ok().filter(|_| self.switch.is_current_loaded());
-        let current = core.as_ref().and_then(|core| {
-            core.tasks.get(if running.is_some() { core.current } else { MAIN } as usize)
-        });
-        // It never fails: what cannot be written is lost.
-        let _ = match current {
-            None => write!(text, "a tasklet"),
-            Some(Task { id: id @ TaskletId::MAIN, .. }) => write!(text, "tasklet 'main' ({id})"),
-            Some(task @ Task { id, created, .. }) => {
-                let (file, line) = (created.file(), created.line());
-                match task.rare.as_ref().and_then(|rare| rare.name.as_deref()) {
-                    Some(name) => {
-                        write!(text, "tasklet '{name}' ({id}, created at {file}:{line})")
-                    }
-                    None => write!(text, "tasklet {id} (created at {file}:{line})"),
-                }
-            }
+        let Some(Owner { id, created }) = self.switch.owner(slot) else {
+            // It never fails: what cannot be written is lost.
+            let _ = write!(text, "tasklet 'main' ({})", TaskletId::MAIN);
+            return true;
+        };
+        let (file, line) = (created.file(), created.line());
+        // What the core is busy with cannot be looked at now.
+        let core = self.core.try_borrow().ok();
+        let tasks = core.as_ref().map(|core| &core.tasks);
+        let task = tasks.and_then(|tasks| tasks.iter().find(|(_, task)| task.id == id));
+        let rare = task.and_then(|(_, task)| task.rare.as_ref());
+        let _ = match rare.and_then(|rare| rare.name.as_deref()) {
+            Some(name) => write!(text, "tasklet '{name}' ({id}, created at {file}:{line})"),
+            None => write!(text, "tasklet {id} (created at {file}:{line})"),
         };
         true
     }

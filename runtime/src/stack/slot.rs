@@ -28,6 +28,11 @@ impl Slot {
         self.stride - self.guard
     }
 
+    /// One past the highest byte of the stack in it.
+    pub(crate) fn top(&self) -> NonNull<u8> {
+        top_of(self.bottom, self.stride)
+    }
+
     pub(crate) fn contains(&self, address: usize) -> bool {
         let bottom = self.bottom.addr().get();
         (bottom..bottom + self.stride).contains(&address)
@@ -55,9 +60,7 @@ impl Slot {
             unsafe { words.add(word).read_volatile() != 0 }
         };
         let unused = (0..page_size() / size_of::<u64>()).find(is_used).unwrap_or(0);
-        top_of(self.bottom, self.stride).addr().get()
-            - lowest.addr().get()
-            - unused * size_of::<u64>()
+        self.top().addr().get() - lowest.addr().get() - unused * size_of::<u64>()
     }
 }
 
