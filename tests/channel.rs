@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use pila::{
@@ -223,6 +224,23 @@ fn main_alone_that_receives_is_told_of_the_deadlock() {
     assert_eq!(report.waiters().len(), 1);
     assert_eq!(report.waiters()[0].who.id, pila::main_tasklet().id());
     assert_eq!(channel.balance(), 0);
+}
+
+#[test]
+fn to_wait_until_the_end_of_all_time_is_a_deadlock_too() {
+    let channel = Channel::<u32>::new();
+    let longest = Duration::MAX;
+    assert!(matches!(channel.receive_timeout(longest), Err(ReceiveError::Deadlock(_))));
+    let error = channel.send_timeout(7, longest).unwrap_err();
+    assert!(matches!(error.reason, SendReason::Deadlock(_)));
+    let received = pila::timeout(longest, || channel.receive()).unwrap();
+    assert!(matches!(received, Err(ReceiveError::Deadlock(_))));
+    // So a stop that has all the time kills at once those whom nothing can wake.
+    let (group, theirs) = (pila::Group::new(), channel.clone());
+    let member = group.tasklet(move || drop(theirs.receive()));
+    pila::schedule();
+    assert!(group.stop(longest).alive.is_empty());
+    assert!(matches!(member.join(), Err(pila::JoinError::Killed)));
 }
 
 #[test]

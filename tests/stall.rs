@@ -45,6 +45,8 @@ fn printed_with(count: usize, mut command: Command) -> String {
     let mut child = Started::new(&mut command);
     for _ in 0..count {
         child.wait_for(|line| line.contains("has not switched for"));
+        // The names follow when they are found.
+        child.wait_for(|line| line.starts_with("   0: "));
     }
     child.finish().join("\n") + "\n"
 }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pila_runtime::driver::{self, Driver, Notify};
-use pila_runtime::park::{Relay, Ticket};
+use pila_runtime::park::{self, Relay, Ticket};
 use polling::{Event, Events, PollMode};
 use slab::Slab;
 
@@ -134,7 +134,10 @@ impl Poller {
 
     fn install() -> io::Result<Arc<Self>> {
         let poller = Arc::new(Self::new()?);
-        driver::install(Box::new(PollerDriver::new(&poller)))?;
+        driver::install(Box::new(PollerDriver::new(&poller))).map_err(|installed| {
+            // An ending thread takes none either.
+            park::begin().map_or_else(io::Error::from, |_| installed.into())
+        })?;
         let mut all = pollers();
         // Threads come and go.
         all.retain(|other| other.strong_count() > 0);

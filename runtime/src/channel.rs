@@ -149,7 +149,7 @@ impl<T> Channel<T> {
     /// ```
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
         with(|scheduler| {
-            let deadline = Some(scheduler.deadline_in(timeout));
+            let deadline = scheduler.deadline_in(timeout);
             self.send_parcel(scheduler, Parcel::Value(value), deadline)
         })
         .map_err(SendError::from_parcel)
@@ -276,7 +276,7 @@ impl<T> Channel<T> {
                 return result;
             }
             let ticket = scheduler.begin().map_err(ReceiveError::Refused)?;
-            let deadline = Some(scheduler.deadline_in(timeout));
+            let deadline = scheduler.deadline_in(timeout);
             let seat = self.exchange.wait_for_parcel(ticket);
             let wait = scheduler.begin_wait(ticket, &self.exchange.receives, deadline);
             scheduler.leave_to_chosen();

@@ -216,6 +216,7 @@ impl Group {
     /// assert_eq!(group.stop(Duration::from_secs(1)).ended, 1);
     /// assert_eq!(worker.join().unwrap(), 6);
     /// ```
+    #[track_caller]
     pub fn until_stop<T>(&self, f: impl FnOnce() -> T) -> Option<T> {
         if cfg!(panic = "abort") {
             panic!("until_stop cannot end its closure: {NO_UNWINDING}");
@@ -360,7 +361,7 @@ impl Stopping<'_> {
                 with(|scheduler| {
                     let ticket = scheduler.begin_sleep().map_err(Interrupt::Refused)?;
                     self.shared.stops.borrow_mut()[self.place].ticket = Some(ticket);
-                    scheduler.wait(ticket, &Waiting::Group, Some(deadline))
+                    scheduler.wait(ticket, &Waiting::Group, deadline)
                 })
             });
             // After a panic of another tasklet it goes on.

@@ -107,7 +107,7 @@ impl Ear {
 
     /// The next signal; waits for it until `timeout` has passed.
     pub(crate) fn receive(&self, timeout: Option<Duration>) -> Result<Signal, ReceiveError> {
-        let deadline = timeout.map(|timeout| with(|scheduler| scheduler.deadline_in(timeout)));
+        let deadline = timeout.and_then(|timeout| with(|scheduler| scheduler.deadline_in(timeout)));
         self.heard(self.queue.receive_until(&Waiting::Signal, |_| deadline))
     }
 

@@ -50,7 +50,7 @@ pub fn timeout<T>(duration: Duration, f: impl FnOnce() -> T) -> Result<T, Elapse
     let elapsed = Elapsed { limit: duration, place: Location::caller() };
     let frame = with(|scheduler| {
         let deadline = scheduler.deadline_in(duration);
-        scheduler.begin_limit(Refused::Elapsed(elapsed), Some(deadline))
+        scheduler.begin_limit(Refused::Elapsed(elapsed), deadline)
     });
     let Some(frame) = frame else { return Ok(f()) };
     let result = catch_unwind(AssertUnwindSafe(f));

@@ -172,7 +172,12 @@ impl<'a, R: 'a> Select<'a, R> {
             Ok(ticket) => ticket,
             Err(refused) => return Committed::Interrupted(Interrupt::Refused(refused)),
         };
-        let deadline = self.after.as_ref().map(|(duration, _)| scheduler.deadline_in(*duration));
+        // Alone it sleeps, which is no deadlock however long it takes.
+        let longest = self.branches.is_empty().then_some(u64::MAX);
+        let deadline = self
+            .after
+            .as_ref()
+            .and_then(|(duration, _)| scheduler.deadline_in(*duration).or(longest));
         for branch in &mut self.branches {
             branch.sit(ticket);
         }

@@ -242,10 +242,12 @@ impl Reporter {
             more => format!(" ({more} more stalls before it were not reported)"),
         };
         let milliseconds = stall.lasts.as_millis();
-        let calls = self.names.name(&Trace::of(&stall.calls));
+        // The process may end before the names are found.
         print(&format!(
-            "tasklet {origin}{thread} has not switched for {milliseconds} ms{left_out}, at:\n{calls}\n"
+            "tasklet {origin}{thread} has not switched for {milliseconds} ms{left_out}, at:\n"
         ));
+        let calls = self.names.name(&Trace::of(&stall.calls));
+        print(&format!("{calls}\n"));
     }
 }
 

@@ -132,7 +132,7 @@ impl<T: Send> QueueSender<T> {
     /// assert!(matches!(error.reason, pila::SendReason::Timeout));
     /// ```
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
-        self.send_until(value, |scheduler| Some(scheduler.deadline_in(timeout)))
+        self.send_until(value, |scheduler| scheduler.deadline_in(timeout))
     }
 
     /// Puts `value` into the queue if there is room. Never waits, so it works wherever the caller is: in a tasklet that
@@ -245,7 +245,7 @@ impl<T: Send> QueueReceiver<T> {
     /// assert!(matches!(nothing, Err(pila::ReceiveError::Timeout)));
     /// ```
     pub fn receive_timeout(&self, timeout: Duration) -> Result<T, ReceiveError> {
-        self.receive_until(&Waiting::QueueReceive, |scheduler| Some(scheduler.deadline_in(timeout)))
+        self.receive_until(&Waiting::QueueReceive, |scheduler| scheduler.deadline_in(timeout))
     }
 
     /// Takes the oldest message if there is one. Never waits, so it works wherever the caller is: in a tasklet that was

@@ -31,6 +31,10 @@ pub fn sleep(duration: Duration) {
             Err(_) => return,
         };
         // Only the deadline ends it.
-        let _ = scheduler.wait(ticket, &Waiting::Sleep, Some(scheduler.deadline_in(duration)));
+        let _ = scheduler.wait(
+            ticket,
+            &Waiting::Sleep,
+            Some(scheduler.deadline_in(duration).unwrap_or(u64::MAX)),
+        );
     });
 }

@@ -225,10 +225,10 @@ impl Scheduler {
         self.driver.borrow().as_ref().map_or_else(Instant::now, |driver| driver.now())
     }
 
-    /// `duration` from now, in nanoseconds of the scheduler's clock.
-    pub(crate) fn deadline_in(&self, duration: Duration) -> u64 {
-        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.now().saturating_add(nanoseconds)
+    /// `duration` from now, in nanoseconds of the scheduler's clock. `None` when that is after the end of all time: who
+    /// waits for it waits for nothing, so that a deadlock is seen.
+    pub(crate) fn deadline_in(&self, duration: Duration) -> Option<u64> {
+        self.now().checked_add(u64::try_from(duration.as_nanos()).ok()?)
     }
 
     /// `instant` in nanoseconds of the scheduler's clock.

@@ -123,7 +123,7 @@ pub(super) fn wait<A: Awaited>(
 ) -> Result<A::Want, Interrupt> {
     let deadline = match patience {
         Patience::None => return Err(Interrupt::Deadline),
-        Patience::For(timeout) => Some(scheduler.deadline_in(timeout)),
+        Patience::For(timeout) => scheduler.deadline_in(timeout),
         Patience::Endless => None,
     };
     let ticket = scheduler.begin().map_err(Interrupt::Refused)?;
