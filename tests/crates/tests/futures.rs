@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use books::Books;
+use books::balanced;
 use futures::{
     AsyncReadExt, AsyncWriteExt, FutureExt, SinkExt, StreamExt, channel::mpsc, join, pin_mut,
     select, stream::FuturesUnordered,
@@ -23,7 +23,6 @@ use pila::{
     block_on,
     net::{AsyncStream, TcpListener, TcpStream, UnixStream},
 };
-use system::bounded;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt as _, BufReader},
     sync::{Mutex, Notify, RwLock, Semaphore, broadcast, oneshot, watch},
@@ -54,8 +53,7 @@ fn from_a_thread<T: Send + 'static>(value: T) -> oneshot::Receiver<T> {
 
 #[test]
 fn join_and_select_wait_for_threads_tasklets_and_sockets_at_once() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let (mine, mut peer) = pair();
         let (sender, receiver) = oneshot::channel();
         pila::tasklet(move || {
@@ -97,8 +95,7 @@ fn join_and_select_wait_for_threads_tasklets_and_sockets_at_once() {
 
 #[test]
 fn a_thousand_futures_of_one_call_are_polled_when_their_own_socket_has_news() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         const FUTURES: usize = 1_000;
         let (mut tasks, mut peers) = (FuturesUnordered::new(), Vec::new());
         let polls = Rc::new(Cell::new(0));
@@ -130,8 +127,7 @@ fn a_thousand_futures_of_one_call_are_polled_when_their_own_socket_has_news() {
 
 #[test]
 fn an_unfinished_set_of_futures_goes_on_in_another_call_and_on_another_thread() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let (mut tasks, mut peers) = (FuturesUnordered::new(), Vec::new());
         for _ in 0..10 {
             let (mine, peer) = pair();
@@ -157,8 +153,7 @@ fn an_unfinished_set_of_futures_goes_on_in_another_call_and_on_another_thread() 
 
 #[test]
 fn channels_of_async_crates_join_tasklets_and_threads() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         const MESSAGES: u64 = 500;
         let (sender, receiver) = async_channel::bounded(3);
         let (mut futures_sender, mut futures_receiver) = mpsc::channel(2);
@@ -193,8 +188,7 @@ fn channels_of_async_crates_join_tasklets_and_threads() {
 
 #[test]
 fn tokios_locks_and_channels_work_between_tasklets_and_threads() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let mutex = Arc::new(Mutex::new(0));
         let semaphore = Arc::new(Semaphore::new(2));
         let (at_once, most) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -239,8 +233,7 @@ fn tokios_locks_and_channels_work_between_tasklets_and_threads() {
 
 #[test]
 fn a_sender_that_is_dropped_ends_the_wait_of_its_receiver() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let (sender, receiver) = oneshot::channel::<()>();
         thread::spawn(move || drop(sender));
         block_on(receiver).unwrap_err();
@@ -259,8 +252,7 @@ fn a_sender_that_is_dropped_ends_the_wait_of_its_receiver() {
 
 #[test]
 fn tokios_and_futures_readers_and_writers_work_over_pila_streams() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let (mine, peer) = pair();
         let echo = pila::tasklet(move || {
             let stream = AsyncStream::new(peer);

@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, time::Duration};
 
-use books::Books;
+use books::balanced;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Channel, Either, Full};
 use hyper::{
@@ -17,7 +17,7 @@ use pila::{
     net::{AsyncStream, TcpListener, TcpStream},
     process::Command,
 };
-use system::{bounded, peer};
+use system::peer;
 
 mod books;
 #[path = "../../system/mod.rs"]
@@ -124,8 +124,7 @@ fn ask(
 
 #[test]
 fn requests_follow_each_other_on_one_connection() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let server = Server::start();
         let mut sender = connect(server.address);
         for number in 0..20 {
@@ -142,8 +141,7 @@ fn requests_follow_each_other_on_one_connection() {
 
 #[test]
 fn a_body_comes_in_parts_as_another_tasklet_makes_them() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let server = Server::start();
         let mut sender = connect(server.address);
         let sum = block_on(async {
@@ -164,8 +162,7 @@ fn a_body_comes_in_parts_as_another_tasklet_makes_them() {
 
 #[test]
 fn a_hundred_tasklets_ask_at_once() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let server = Server::start();
         let address = server.address;
         let clients: Vec<_> = (0..100)
@@ -187,8 +184,7 @@ fn a_hundred_tasklets_ask_at_once() {
 
 #[test]
 fn a_server_that_is_stopped_ends_its_clients_requests() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let server = Server::start();
         let address = server.address;
         let clients: Vec<_> = (0..20)
@@ -223,8 +219,7 @@ fn a_server_that_is_stopped_ends_its_clients_requests() {
 
 #[test]
 fn a_request_that_takes_too_long_is_given_up() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let silent = pila::tasklet(move || listener.accept().unwrap());
@@ -238,9 +233,8 @@ fn a_request_that_takes_too_long_is_given_up() {
 
 #[test]
 fn curl_is_served_and_keeps_its_connection() {
-    let _books = Books::open();
     let Some(curl) = peer("curl") else { return };
-    bounded(LIMIT, move || {
+    balanced(LIMIT, move || {
         let server = Server::start();
         let url = |path| format!("http://{}{path}", server.address);
         let output = Command::new(curl)

@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use books::Books;
+use books::balanced;
 use pila::{
     Channel, block_on,
     net::{AsyncStream, TcpStream},
 };
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use system::{Directory, Process, bounded, finish, free_address, left_out};
+use system::{Directory, Process, finish, free_address, left_out};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, error::SqlState};
 
 mod books;
@@ -110,8 +110,7 @@ impl Server {
 
 #[test]
 fn a_hundred_tasklets_query_at_once_and_each_gets_its_own_answers() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let server = Rc::new(server);
         let shared = Rc::new(server.connect());
@@ -156,8 +155,7 @@ fn a_hundred_tasklets_query_at_once_and_each_gets_its_own_answers() {
 
 #[test]
 fn a_notification_wakes_who_listens_and_a_query_that_takes_too_long_is_cancelled() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let stream = AsyncStream::new(TcpStream::connect(server.address).unwrap());
         let (listener, mut connection) =
@@ -189,8 +187,7 @@ fn a_notification_wakes_who_listens_and_a_query_that_takes_too_long_is_cancelled
 
 #[test]
 fn a_server_that_dies_ends_every_query_with_an_error() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let tasklets: Vec<_> = (0..20)
             .map(|_| {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use books::Books;
+use books::balanced;
 use pila::{
     block_on,
     net::{AsyncStream, TcpStream},
@@ -20,7 +20,7 @@ use redis::{
     PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, Value,
     aio::MultiplexedConnection, from_redis_value, pipe,
 };
-use system::{Directory, Process, bounded, free_address, peer};
+use system::{Directory, Process, free_address, peer};
 use tokio::sync::mpsc;
 
 mod books;
@@ -116,8 +116,7 @@ impl ConnectionLike for Waiting {
 
 #[test]
 fn a_hundred_tasklets_share_one_connection() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let connection = server.connect();
         let tasklets: Vec<_> = (0..100_u32)
@@ -153,8 +152,7 @@ fn a_hundred_tasklets_share_one_connection() {
 
 #[test]
 fn a_hundred_tasklets_wait_each_with_a_connection_of_its_own() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let address = server.address;
         let tasklets: Vec<_> = (0..100_u32)
@@ -180,8 +178,7 @@ fn a_hundred_tasklets_wait_each_with_a_connection_of_its_own() {
 
 #[test]
 fn a_command_that_blocks_ends_with_news_or_in_time_and_the_others_go_on() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let server = Rc::new(server);
         let (mut pushes, waits) = (server.connect(), server.clone());
@@ -211,8 +208,7 @@ fn a_command_that_blocks_ends_with_news_or_in_time_and_the_others_go_on() {
 
 #[test]
 fn a_subscriber_is_told() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(server) = Server::start() else { return };
         let info = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
         let (sender, mut news) = mpsc::unbounded_channel::<PushInfo>();
@@ -239,8 +235,7 @@ fn a_subscriber_is_told() {
 
 #[test]
 fn a_server_that_dies_ends_every_wait_with_an_error() {
-    let _books = Books::open();
-    bounded(LIMIT, || {
+    balanced(LIMIT, || {
         let Some(mut server) = Server::start() else { return };
         let shared = server.connect();
         let mut tasklets: Vec<_> = (0..20)

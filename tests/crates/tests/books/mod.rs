@@ -1,8 +1,10 @@
 //! Tests that give back what they have taken of the system.
 
-use std::{fs, sync::MutexGuard, thread};
+#![allow(dead_code, reason = "every test file uses a part of it")]
 
-use crate::system::alone;
+use std::{fs, sync::MutexGuard, thread, time::Duration};
+
+use crate::system::{alone, bounded};
 
 fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
@@ -28,4 +30,14 @@ impl Drop for Books {
             assert_eq!(descriptors(), self.before, "descriptors");
         }
     }
+}
+
+/// Runs `body` on a thread of its own and then whatever tasklets it has left, for `limit` at most. All of them must end, with
+/// all their descriptors.
+pub(crate) fn balanced(limit: Duration, body: impl FnOnce() + Send + 'static) {
+    let _books = Books::open();
+    bounded(limit, || {
+        body();
+        assert_eq!(pila::run().blocked, 0, "tasklets are left");
+    });
 }
