@@ -92,7 +92,13 @@ impl Readiness {
 pub(crate) struct Waiters {
     /// The first to wait. Nearly always the only one, so that waiting allocates nothing.
     first: Option<Ticket>,
-    /// Those behind it; empty while there is no first.
+    /// Everyone else; made when there first is one.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// Those behind the first; empty while there is none.
     rest: Vec<Ticket>,
     /// Those of tasks that have polled.
     relays: Vec<Arc<Relay>>,
@@ -102,37 +108,47 @@ impl Waiters {
     pub(crate) fn push(&mut self, ticket: Ticket) {
         match self.first {
             None => self.first = Some(ticket),
-            Some(_) => self.rest.push(ticket),
+            Some(_) => self.more().rest.push(ticket),
         }
     }
 
     /// Forgets `ticket`, if it is still here.
     pub(crate) fn remove(&mut self, ticket: Ticket) {
+        let rest = self.more.as_mut().map(|more| &mut more.rest);
         if self.first == Some(ticket) {
-            self.first = if self.rest.is_empty() { None } else { Some(self.rest.remove(0)) };
-        } else {
-            self.rest.retain(|&other| other != ticket);
+            self.first = rest.filter(|rest| !rest.is_empty()).map(|rest| rest.remove(0));
+        } else if let Some(rest) = rest {
+            rest.retain(|&other| other != ticket);
         }
     }
 
     /// Adds `relay`, unless it is here already.
     pub(crate) fn add_relay(&mut self, relay: Arc<Relay>) {
-        if !self.relays.iter().any(|other| Arc::ptr_eq(other, &relay)) {
+        let relays = &mut self.more().relays;
+        if !relays.iter().any(|other| Arc::ptr_eq(other, &relay)) {
             // Each call that polls brings another, and nothing may ever come.
-            self.relays.retain(|other| other.is_pending());
-            self.relays.push(relay);
+            relays.retain(|other| other.is_pending());
+            relays.push(relay);
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none() && !self.relays.iter().any(|relay| relay.is_pending())
+        let mut relays = self.more.iter().flat_map(|more| &more.relays);
+        self.first.is_none() && !relays.any(|relay| relay.is_pending())
     }
 
     /// Moves everyone to `woken` and `rung`. All retry their call: how much one leaves for the next is not known.
+    #[inline]
     pub(crate) fn drain(&mut self, woken: &mut Vec<Ticket>, rung: &mut Vec<Arc<Relay>>) {
         woken.extend(self.first.take());
-        woken.append(&mut self.rest);
-        rung.append(&mut self.relays);
+        if let Some(more) = &mut self.more {
+            woken.append(&mut more.rest);
+            rung.append(&mut more.relays);
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 }
 
@@ -187,7 +203,7 @@ mod tests {
                 std::task::Poll::Ready(())
             }));
         }
-        assert_eq!(waiters.relays.len(), 1);
+        assert_eq!(waiters.more().relays.len(), 1);
     }
 
     #[test]
