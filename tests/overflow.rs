@@ -125,7 +125,7 @@ fn wait_near(end: usize) {
 
 #[test]
 fn one_for_whose_wait_there_is_no_room_is_told_of_wherever_that_ends() {
-    let line = line!() + 8;
+    let line = line!() + 7;
     if is_child() {
         let left: usize = std::env::var("LEFT").unwrap().parse().unwrap();
         let body = move || {
