@@ -69,7 +69,8 @@
 //!
 //! # Options that std has no name for
 //!
-//! Users of std's sockets set them with the crate [`socket2`](https://docs.rs/socket2), and so do users of these:
+//! Users of std's sockets set them with the crate [`socket2`](https://docs.rs/socket2), and so do users of these. (Whoever
+//! has seen the descriptor may set timeouts, too. So from then on a wait on that socket first asks the system for them.)
 //!
 //! ```
 //! use pila_net::{TcpListener, TcpStream};
