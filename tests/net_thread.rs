@@ -20,6 +20,33 @@ fn settle(stream: &TcpStream, peer: &TcpStream) {
 }
 
 #[test]
+fn a_thread_that_ends_says_so_to_who_would_wait_on_a_socket() {
+    struct Late(TcpListener, mpsc::Sender<String>);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let error = self.0.accept().map(drop).unwrap_err();
+            self.1.send(error.to_string()).unwrap();
+        }
+    }
+
+    thread_local! {
+        static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+    }
+
+    let (sender, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        LATE.with(|late| late.replace(Some(Late(listener, sender))));
+        pila::tasklet(|| ());
+        pila::run();
+    });
+    thread.join().unwrap();
+    let told = told.recv().unwrap();
+    assert!(told.contains("the thread is ending"), "{told}");
+}
+
+#[test]
 fn a_stream_moves_to_another_thread() {
     bounded(|| {
         let (mut client, server) = pair();

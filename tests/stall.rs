@@ -105,6 +105,18 @@ fn one_that_computes_is_reported_with_its_calls() {
 }
 
 #[test]
+fn one_that_is_the_last_of_its_process_is_reported_before_its_calls_have_names() {
+    const NAME: &str =
+        "one_that_is_the_last_of_its_process_is_reported_before_its_calls_have_names";
+    if is_child() {
+        tasklet(|| compute(300 * MILLISECOND)).join().unwrap();
+        return;
+    }
+    let errors = printed(&mut watched(NAME));
+    assert_eq!(reports(&errors).len(), 1, "{errors}");
+}
+
+#[test]
 fn one_that_blocks_the_thread_is_reported_and_goes_on_as_before() {
     const NAME: &str = "one_that_blocks_the_thread_is_reported_and_goes_on_as_before";
     if is_child() {
