@@ -138,7 +138,7 @@ impl Settings {
         let mut kernel = self.kernel();
         let timeout = kernel.timeout(direction);
         // std has no name for that of a listener, but obeys it.
-        let Ok(says) = get(socket, direction) else { return };
+        let Ok(says) = told(socket, direction) else { return };
         if says != timeout.said {
             timeout.said = says;
             self.note(direction, says);
@@ -185,12 +185,13 @@ impl Kernel {
             Direction::Read => SockRef::from(&socket).set_read_timeout(least)?,
             Direction::Write => SockRef::from(&socket).set_write_timeout(least)?,
         }
-        (known.owed, known.said) = (None, get(socket, direction)?);
+        (known.owed, known.said) = (None, told(socket, direction)?);
         Ok(())
     }
 }
 
-fn get(socket: BorrowedFd<'_>, direction: Direction) -> io::Result<Option<Duration>> {
+/// The timeout that the kernel has for `socket`, as it rounds it.
+pub(crate) fn told(socket: BorrowedFd<'_>, direction: Direction) -> io::Result<Option<Duration>> {
     match direction {
         Direction::Read => SockRef::from(&socket).read_timeout(),
         Direction::Write => SockRef::from(&socket).write_timeout(),

@@ -17,13 +17,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pila_runtime::park::{self, Interrupt, Waiting};
-use socket2::SockRef;
 
 use crate::budget;
 use crate::first::{Enlisted, Interest};
 use crate::poller::{Kind, Poller, Registration};
 use crate::readiness::{Direction, Readiness, Ready};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::syscall;
 
 /// What a tasklet waits to do.
@@ -434,11 +433,7 @@ impl<S: AsFd> Source<S> {
         if let Some(settings) = self.settings.get() {
             settings.settle(self.as_fd())?;
         }
-        let socket = SockRef::from(self.io());
-        match direction {
-            Direction::Read => socket.read_timeout(),
-            Direction::Write => socket.write_timeout(),
-        }
+        settings::told(self.as_fd(), direction)
     }
 
     /// Somebody is about to see the descriptor, who may keep its number and look at the socket whenever he likes. False when
