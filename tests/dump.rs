@@ -5,7 +5,9 @@ mod system;
 
 use std::{
     cell::{Cell, RefCell},
-    fs, io,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
     panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
     rc::Rc,
     thread,
@@ -20,6 +22,9 @@ use pila::{
     dump, dump_on_signal, run, schedule, sleep, tasklet,
 };
 use system::Stopwatch;
+
+/// How large a page is here.
+const PAGE: usize = 4096;
 
 #[track_caller]
 fn of<'a>(dump: &'a Dump, name: &str) -> &'a DumpedTasklet {
@@ -509,6 +514,19 @@ fn a_driver_may_ask_for_it() {
     assert!(functions(of(&dump, "main")).contains(&"run"), "{dump}");
 }
 
+/// Where the stack ends that has `local`, and is the latest that was handed out: down from there all pages have been
+/// touched, and the one above is the guard of the next.
+fn top_of_stack<T>(local: &T) -> usize {
+    let pages = File::open("/proc/self/pagemap").unwrap();
+    let is_present = |page: usize| {
+        let mut entry = [0; 8];
+        pages.read_exact_at(&mut entry, page as u64 * 8).unwrap();
+        u64::from_ne_bytes(entry) >> 63 == 1
+    };
+    let here = std::ptr::from_ref(local).addr() / PAGE;
+    (here..).find(|&page| !is_present(page)).unwrap() * PAGE
+}
+
 /// Makes way with less than `left` bytes between here and `bottom`.
 #[inline(never)]
 fn yield_near(bottom: usize, left: usize) {
@@ -525,9 +543,8 @@ fn yield_near(bottom: usize, left: usize) {
 fn a_stack_that_is_nearly_full_is_let_alone() {
     for (name, left) in [("near", 8 * 1024), ("far", 16 * 1024)] {
         let near = Builder::new().name(name).stack_size(32 * 1024).tasklet(move || {
-            let top = std::ptr::from_ref(&left).addr();
             // A slot is as many pages, the first of them a guard.
-            yield_near(top.next_multiple_of(4096) - 36 * 1024, left);
+            yield_near(top_of_stack(&left) - 36 * 1024, left);
         });
         near.unwrap();
     }
@@ -739,8 +756,7 @@ fn the_handler_of_the_signal_spares_small_stacks() {
         dump_on_signal(Signal::USER1, DumpFormat::Json).unwrap();
         let small = Builder::new().name("small").stack_size(32 * 1024).tasklet(|| {
             let here = 0_u8;
-            let top = std::ptr::from_ref(&here).addr();
-            interrupt_near(top.next_multiple_of(4096) - 36 * 1024);
+            interrupt_near(top_of_stack(&here) - 36 * 1024);
         });
         small.unwrap().join().unwrap();
         wait_for_the_end();
