@@ -128,7 +128,13 @@ impl<T> Channel<T> {
             Begun::Waits(place, wait) => {
                 let seat = self.exchange.sender(place);
                 with(Scheduler::leave_to_chosen);
-                seat.sent(with(|scheduler| wait.end(scheduler))).map_err(SendError::from_parcel)
+                match with(|scheduler| wait.end(scheduler)) {
+                    Ok(()) => {
+                        seat.forget();
+                        Ok(())
+                    }
+                    Err(interrupt) => Err(SendError::from_parcel(seat.give_back(interrupt))),
+                }
             }
             Begun::Failed(error) => Err(*error),
         }

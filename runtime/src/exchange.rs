@@ -152,38 +152,74 @@ impl<T> Exchange<T> {
     #[inline(never)]
     pub(crate) fn begin_send(&self, value: T) -> Begun<(), SendError<T>> {
         with(|scheduler| {
-            let parcel = match self.offer(scheduler, Parcel::Value(value), Hurry::MayWait) {
-                Offered::Sent => return Begun::Done(()),
-                Offered::HandedOver => return Begun::HandedOver(()),
-                Offered::Blocked(parcel) => parcel,
-                Offered::Failed(failed) => return Begun::not_sent(*failed),
-            };
-            if let Err(refused) = scheduler.may_wait() {
-                return Begun::not_sent((parcel, Refusal::Refused(refused)));
+            if scheduler.minds_channels() {
+                return self.begin_send_with_care(scheduler, Parcel::Value(value));
             }
-            let sit = |ticket| self.state.borrow_mut().join_senders(ticket, parcel);
-            let (place, wait) = scheduler.begin_wait_in(&self.sends, sit);
-            Begun::Waits(place, wait)
+            let mut state = self.state.borrow_mut();
+            let hand_off = state.hand_off(Preference::Receiver);
+            match state.offer(scheduler, Parcel::Value(value), hand_off) {
+                Offered::Sent => Begun::Done(()),
+                Offered::HandedOver => Begun::HandedOver(()),
+                // What does not mind the operation does not mind a wait.
+                Offered::Blocked(parcel) => state.begin_to_send(scheduler, &self.sends, parcel),
+                Offered::Failed(failed) => Begun::not_sent(*failed),
+            }
         })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_send_with_care(
+        &self,
+        scheduler: &Scheduler,
+        parcel: Parcel<T>,
+    ) -> Begun<(), SendError<T>> {
+        let parcel = match self.offer_with_care(scheduler, parcel, Hurry::MayWait) {
+            Offered::Sent => return Begun::Done(()),
+            Offered::HandedOver => return Begun::HandedOver(()),
+            Offered::Blocked(parcel) => parcel,
+            Offered::Failed(failed) => return Begun::not_sent(*failed),
+        };
+        match scheduler.may_wait() {
+            Ok(()) => self.state.borrow_mut().begin_to_send(scheduler, &self.sends, parcel),
+            Err(refused) => Begun::not_sent((parcel, Refusal::Refused(refused))),
+        }
     }
 
     /// Receives, or begins to wait for that.
     #[inline(never)]
     pub(crate) fn begin_receive(&self) -> Begun<T, ReceiveError> {
         with(|scheduler| {
-            match self.take(scheduler, Hurry::MayWait) {
-                Taken::Value(value) => return Begun::Done(value),
-                Taken::HandedOver(value) => return Begun::HandedOver(value),
-                Taken::Blocked => {}
-                Taken::Failed(failed) => return Begun::not_received(failed.settle(scheduler)),
+            if scheduler.minds_channels() {
+                return self.begin_receive_with_care(scheduler);
             }
-            if let Err(refused) = scheduler.may_wait() {
-                return Begun::not_received(ReceiveError::Refused(refused));
+            let mut state = self.state.borrow_mut();
+            let hand_off = state.hand_off(Preference::Sender);
+            match state.take(scheduler, hand_off) {
+                Taken::Value(value) => Begun::Done(value),
+                Taken::HandedOver(value) => Begun::HandedOver(value),
+                Taken::Blocked => state.begin_to_receive(scheduler, &self.receives),
+                Taken::Failed(failed) => {
+                    drop(state);
+                    Begun::not_received(failed.settle(scheduler))
+                }
             }
-            let sit = |ticket| self.state.borrow_mut().receivers.push(ticket, None);
-            let (place, wait) = scheduler.begin_wait_in(&self.receives, sit);
-            Begun::Waits(place, wait)
         })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_receive_with_care(&self, scheduler: &Scheduler) -> Begun<T, ReceiveError> {
+        match self.take_with_care(scheduler, Hurry::MayWait) {
+            Taken::Value(value) => return Begun::Done(value),
+            Taken::HandedOver(value) => return Begun::HandedOver(value),
+            Taken::Blocked => {}
+            Taken::Failed(failed) => return Begun::not_received(failed.settle(scheduler)),
+        }
+        match scheduler.may_wait() {
+            Ok(()) => self.state.borrow_mut().begin_to_receive(scheduler, &self.receives),
+            Err(refused) => Begun::not_received(ReceiveError::Refused(refused)),
+        }
     }
 
     /// Sends without waiting, if that is possible. May switch once it has.
@@ -309,12 +345,13 @@ impl<T> State<T> {
 
     #[inline(always)]
     fn offer(&mut self, scheduler: &Scheduler, parcel: Parcel<T>, hand_off: HandOff) -> Offered<T> {
-        while let Some((ticket, _)) = self.receivers.first() {
+        // Not with a closure, which would not be inlined.
+        while let Some((slot, ticket)) = self.receivers.first() {
             if !hand_off.wake(scheduler, ticket) {
                 self.receivers.pass_over();
                 continue;
             }
-            let (place, room) = self.receivers.serve_first().expect("it is the first in line");
+            let (place, room) = self.receivers.serve_first(slot).expect("it is the first in line");
             match parcel {
                 Parcel::Value(value) => *room = Some(value),
                 Parcel::Error(error) => self.put_error((Side::Receivers, place), error),
@@ -336,12 +373,12 @@ impl<T> State<T> {
 
     #[inline(always)]
     fn take(&mut self, scheduler: &Scheduler, hand_off: HandOff) -> Taken<T> {
-        while let Some((ticket, _)) = self.senders.first() {
+        while let Some((slot, ticket)) = self.senders.first() {
             if !hand_off.wake(scheduler, ticket) {
                 self.senders.pass_over();
                 continue;
             }
-            let (place, value) = self.senders.take_first().expect("it is the first in line");
+            let (place, value) = self.senders.take(slot).expect("it is the first in line");
             // It must not be lost should the switch unwind: but then there is nobody left to have it.
             return match value {
                 Some(value) if self.buffer.is_empty() => hand_off.taken(value),
@@ -356,6 +393,25 @@ impl<T> State<T> {
             true => Taken::failed(Failed::Refused(Refusal::of_closed(scheduler))),
             false => Taken::Blocked,
         }
+    }
+
+    /// Begins to wait in the senders' line.
+    #[inline(always)]
+    fn begin_to_send<E>(
+        &mut self,
+        scheduler: &Scheduler,
+        waiting: &Waiting,
+        parcel: Parcel<T>,
+    ) -> Begun<(), E> {
+        let (ticket, wait) = scheduler.begin_own_wait(waiting);
+        Begun::Waits(self.join_senders(ticket, parcel), wait)
+    }
+
+    /// Begins to wait in the receivers' line.
+    #[inline(always)]
+    fn begin_to_receive<E>(&mut self, scheduler: &Scheduler, waiting: &Waiting) -> Begun<T, E> {
+        let (ticket, wait) = scheduler.begin_own_wait(waiting);
+        Begun::Waits(self.receivers.push(ticket, None), wait)
     }
 
     #[inline(always)]
@@ -609,17 +665,22 @@ impl<T> Seat<'_, T> {
     #[inline(always)]
     pub(crate) fn sent(self, woken: Result<(), Interrupt>) -> Result<(), (Parcel<T>, SendReason)> {
         match woken {
-            // Whoever wakes a sender has taken it out of the line with what it sends.
             Ok(()) => {
-                mem::forget(self);
+                self.forget();
                 Ok(())
             }
             Err(interrupt) => Err(self.give_back(interrupt)),
         }
     }
 
+    /// The place is gone: whoever wakes a sender has taken it out of the line with what it sends.
+    #[inline(always)]
+    pub(crate) fn forget(self) {
+        mem::forget(self);
+    }
+
     #[cold]
-    fn give_back(self, interrupt: Interrupt) -> (Parcel<T>, SendReason) {
+    pub(crate) fn give_back(self, interrupt: Interrupt) -> (Parcel<T>, SendReason) {
         let parcel = self.leave().value.expect("nobody takes what a sender has without waking it");
         (parcel, interrupt.into())
     }

@@ -80,7 +80,7 @@ impl RunQueue {
         Some(index)
     }
 
-    /// The next one, if it can be [exchanged](Self::exchange).
+    /// The next one, if it can be [dropped](Self::drop_front) and [exchanged](Self::exchange).
     #[inline(always)]
     pub(crate) fn front(&self) -> Option<u32> {
         if self.is_empty() || self.holes > 0 {
@@ -89,13 +89,22 @@ impl RunQueue {
         self.slots.get(self.front as usize & self.slots.len().wrapping_sub(1)).copied()
     }
 
+    /// Takes the next one, which [`front`](Self::front) gave.
+    #[inline(always)]
+    pub(crate) fn drop_front(&mut self) {
+        self.front += 1;
+    }
+
     /// Takes the next one, which [`front`](Self::front) gave, and puts `index` at the tail: as many are in it as before.
     #[inline(always)]
     pub(crate) fn exchange(&mut self, index: u32) -> Position {
         self.front += 1;
         let position = self.back;
         self.back += 1;
-        *self.slot(position) = index;
+        let place = position as usize & self.slots.len().wrapping_sub(1);
+        if let Some(slot) = self.slots.get_mut(place) {
+            *slot = index;
+        }
         Position(position)
     }
 

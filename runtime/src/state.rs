@@ -431,42 +431,50 @@ impl Core {
         Turn::Enter(context, flags)
     }
 
-    /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside.
+    /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside. None, and nothing
+    /// done, also where that takes more than a few steps.
     #[inline(always)]
     pub(crate) fn next_started(&mut self) -> Option<(Context, Flags)> {
-        if self.turns_left == 0 || self.queue.is_empty() {
-            return None;
-        }
-        let index = self.queue.peek(0)?;
-        let stand = &mut self.stands[index as usize];
-        let context = stand.context.take()?;
-        self.turns_left -= 1;
-        stand.state = State::Running;
-        self.current = index;
-        let flags = stand.flags;
-        self.queue.pop_front();
-        self.load_ahead();
-        Some((context, flags))
-    }
-
-    /// Takes the next one as [`next_started`](Self::next_started), and puts the one that runs at the tail. None, and nothing
-    /// done, where that takes more than a few steps.
-    #[inline(always)]
-    pub(crate) fn next_in_the_ring(&mut self) -> Option<(Context, Flags)> {
         if self.turns_left == 0 {
             return None;
         }
         let index = self.queue.front()?;
         let stand = &mut self.stands[index as usize];
         let context = stand.context.take()?;
-        stand.state = State::Running;
-        let flags = stand.flags;
-        let position = self.queue.exchange(self.current);
-        set_position(&mut self.stands, self.current, position);
         self.turns_left -= 1;
+        stand.state = State::Running;
         self.current = index;
+        let flags = stand.flags;
+        self.queue.drop_front();
         self.load_ahead();
         Some((context, flags))
+    }
+
+    /// Takes the next one as [`next_started`](Self::next_started), which is given to `load`, and puts the one that runs at the
+    /// tail, with the context that `load` gives for it. None, and nothing done, where that takes more than a few steps;
+    /// otherwise whether the caller is to [load ahead](Self::load_stands_and_stacks).
+    // Nothing in here can panic: on a path that can unwind the registers have to be saved, which is a fifth of the work.
+    #[inline(always)]
+    pub(crate) fn take_turns(
+        &mut self,
+        load: impl FnOnce(Context, Flags) -> Option<Context>,
+    ) -> Option<bool> {
+        if self.turns_left == 0 {
+            return None;
+        }
+        let index = self.queue.front()?;
+        let next = self.stands.get_mut(index as usize)?;
+        let context = next.context.take()?;
+        next.state = State::Running;
+        let flags = next.flags;
+        let position = self.queue.exchange(self.current);
+        if let Some(mine) = self.stands.get_mut(self.current as usize) {
+            mine.state = State::Queued(position);
+            mine.context = load(context, flags);
+        }
+        self.turns_left -= 1;
+        self.current = index;
+        Some(self.started >= PREFETCH_FROM)
     }
 
     /// As [`next_started`](Self::next_started), for one that was just woken and that nobody is to come before. The one that
@@ -513,7 +521,7 @@ impl Core {
     }
 
     #[inline(never)]
-    fn load_stands_and_stacks(&self) {
+    pub(crate) fn load_stands_and_stacks(&self) {
         if let Some(stand) = self.stand_ahead(PREFETCH_STAND) {
             prefetch(stand);
         }

@@ -1,7 +1,7 @@
 //! Those who wait for one thing, first come first served, each with a place for what it gives or gets.
 //!
 //! - A waiter that was served keeps its place until it fetches what was left there, so a value on its way to a waiter
-//!   is owned by the list and cannot be lost. One that is [taken](WaitList::take_first) with what it gives has nothing to fetch.
+//!   is owned by the list and cannot be lost. One that is [taken](WaitList::take) with what it gives has nothing to fetch.
 //! - Entries lie in the order in which they came, and so in the order of their places. Who leaves from the middle leaves
 //!   a hole. Holes never lie at the ends, and are closed before more slots are made for them.
 //!
@@ -84,12 +84,12 @@ impl<T> WaitList<T> {
         mut may: impl FnMut(&T) -> bool,
         mut wake: impl FnMut(Ticket) -> bool,
     ) -> Option<(Place, &mut T)> {
-        while let Some((ticket, value)) = self.first() {
-            if !may(value) {
+        while let Some((slot, ticket)) = self.first() {
+            if !self.slots[slot].value.as_ref().is_some_and(&mut may) {
                 return None;
             }
             if wake(ticket) {
-                return self.serve_first();
+                return self.serve_first(slot);
             }
             self.pass_over();
         }
@@ -102,37 +102,37 @@ impl<T> WaitList<T> {
         self.serve_if(|_| true, wake)
     }
 
-    /// The first in line.
+    /// Serves the first in line, in `slot`: it has been woken, and finds there what is put into its value.
     #[inline(always)]
-    pub(crate) fn first(&mut self) -> Option<(Ticket, &T)> {
-        while self.passed < self.len {
-            let slot = self.slot(self.passed);
-            if self.slots[slot].value.is_some() {
-                let waiter = &self.slots[slot];
-                return Some((waiter.ticket(), waiter.value.as_ref()?));
-            }
-            self.passed += 1;
-        }
-        None
-    }
-
-    /// Serves the first in line, which there is: it has been woken, and finds there what is put into its value.
-    #[inline(always)]
-    pub(crate) fn serve_first(&mut self) -> Option<(Place, &mut T)> {
-        let slot = self.slot(self.passed);
+    pub(crate) fn serve_first(&mut self, slot: usize) -> Option<(Place, &mut T)> {
         self.passed += 1;
         let waiter = &mut self.slots[slot];
         waiter.served = true;
         Some((Place(waiter.place), waiter.value.as_mut()?))
     }
 
-    /// As [`serve_first`](Self::serve_first), but takes it out with all it has: it finds no trace of itself.
+    /// The slot and the ticket of the first in line.
     #[inline(always)]
-    pub(crate) fn take_first(&mut self) -> Option<(Place, T)> {
-        let first = self.passed;
-        self.passed += 1;
-        let place = Place(self.slots[self.slot(first)].place);
-        Some((place, self.take_out(first)?))
+    pub(crate) fn first(&mut self) -> Option<(usize, Ticket)> {
+        while self.passed < self.len {
+            let slot = self.slot(self.passed);
+            let waiter = &self.slots[slot];
+            if waiter.value.is_some() {
+                return Some((slot, waiter.ticket()));
+            }
+            self.passed += 1;
+        }
+        None
+    }
+
+    /// As [`serve`](Self::serve), of the first in line, in `slot`, which has been woken. But this takes it out with all it has:
+    /// it finds no trace of itself.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, slot: usize) -> Option<(Place, T)> {
+        let waiter = &mut self.slots[slot];
+        let (place, value) = (Place(waiter.place), waiter.value.take()?);
+        self.close_up(self.passed);
+        Some((place, value))
     }
 
     /// Passes the first in line over: its wait has ended otherwise.
@@ -159,23 +159,27 @@ impl<T> WaitList<T> {
     #[inline(always)]
     fn take_out(&mut self, index: usize) -> Option<T> {
         let slot = self.slot(index);
+        let value = self.slots[slot].value.take()?;
+        self.close_up(index);
+        Some(value)
+    }
+
+    /// Closes up where one has left.
+    #[inline(always)]
+    fn close_up(&mut self, index: usize) {
         if index > 0 {
-            return self.leave_a_hole(slot);
+            return self.leave_a_hole();
         }
-        let value = self.slots[slot].value.take();
         self.drop_front();
         if self.holes > 0 {
             self.trim();
         }
-        value
     }
 
     #[cold]
-    fn leave_a_hole(&mut self, slot: usize) -> Option<T> {
-        let value = self.slots[slot].value.take()?;
+    fn leave_a_hole(&mut self) {
         self.holes += 1;
         self.trim();
-        Some(value)
     }
 
     #[inline(always)]
@@ -265,9 +269,9 @@ mod tests {
     }
 
     fn take<T>(list: &mut WaitList<T>, wakes: impl Fn(u64) -> bool) -> Option<(Place, T)> {
-        while let Some((ticket, _)) = list.first() {
+        while let Some((slot, ticket)) = list.first() {
             match wakes(ticket.sequence) {
-                true => return list.take_first(),
+                true => return list.take(slot),
                 false => list.pass_over(),
             }
         }

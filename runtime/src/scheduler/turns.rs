@@ -66,17 +66,28 @@ impl Scheduler {
     pub(super) fn goes_to_the_tail(&self) -> bool {
         let against = Flags::ENDING.with(Flags::NO_SWITCH);
         if self.switch.is_inside() && !self.flags.get().any(against) && !std::thread::panicking() {
-            let mut core = self.core.borrow_mut();
-            let me = core.current as usize;
-            if let Some((context, flags)) = core.next_in_the_ring() {
+            let load = |context, flags| {
                 self.flags.set(flags);
-                core.stands[me].context = self.switch.load(Some(context));
-                return true;
+                self.switch.load(Some(context))
+            };
+            let is_done = self.core.borrow_mut().take_turns(load);
+            match is_done {
+                Some(false) => return true,
+                Some(true) => return self.load_ahead(),
+                None => {}
             }
         }
         self.goes_to_the_tail_with_care()
     }
 
+    /// True, for its caller to give.
+    #[inline(never)]
+    fn load_ahead(&self) -> bool {
+        self.core.borrow().load_stands_and_stacks();
+        true
+    }
+
+    #[inline(never)]
     fn goes_to_the_tail_with_care(&self) -> bool {
         if self.check().is_err() {
             return false;
@@ -223,22 +234,17 @@ impl Scheduler {
         Wait(())
     }
 
-    /// As [`begin`](Self::begin) and [`begin_wait`](Self::begin_wait), for one that [may wait](Self::may_wait). `sit` is
-    /// given the ticket, and does not ask the scheduler for anything.
+    /// As [`begin`](Self::begin) and [`begin_wait`](Self::begin_wait), for one that [may wait](Self::may_wait). Before it
+    /// leaves, it puts the ticket where it is going to be used.
     #[inline(always)]
-    pub(crate) fn begin_wait_in<P>(
-        &self,
-        waiting: &Waiting,
-        sit: impl FnOnce(Ticket) -> P,
-    ) -> (P, Wait) {
+    pub(crate) fn begin_own_wait(&self, waiting: &Waiting) -> (Ticket, Wait) {
         let mut core = self.core.borrow_mut();
         let ticket = self.next_ticket(&mut core);
-        let place = sit(ticket);
         core.park_current(ticket, waiting);
         if self.switch.is_inside() {
             self.choose_with(&mut core);
         }
-        (place, Wait(()))
+        (ticket, Wait(()))
     }
 
     /// Wakes the wait of `ticket`: it goes to the tail. False when that wait is over.
