@@ -98,6 +98,21 @@ fn one_without_a_name_goes_by_its_number() {
 }
 
 #[test]
+fn one_that_took_a_stack_over_is_told_of_and_not_the_one_before() {
+    let line = line!() + 3;
+    if is_child() {
+        drop(tasklet(|| ()));
+        drop(tasklet(|| black_box(fall(0))));
+        run();
+        return;
+    }
+    let told =
+        format!("tasklet #2 (created at tests/overflow.rs:{line}) overflowed its 256 KiB stack");
+    let name = "one_that_took_a_stack_over_is_told_of_and_not_the_one_before";
+    assert_told(&mut again(name), &told);
+}
+
+#[test]
 #[cfg_attr(
     feature = "sanitizer",
     ignore = "AddressSanitizer reaches over the guard in so large a frame"

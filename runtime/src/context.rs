@@ -205,6 +205,15 @@ impl Switch {
         self.running.set(Some(NonNull::from(entrance.0)));
     }
 
+    /// Says whose the context is from now on that runs and has not chosen another.
+    #[inline]
+    pub(crate) fn rename(&self, owner: Owner) {
+        let record = self.loaded.get().expect("whoever runs is loaded until it chooses");
+        // SAFETY: `new` wrote the record, which lasts as long as its context runs. Beside the coroutine, which `enter` has
+        // borrowed, nobody else has a reference to it.
+        unsafe { (*record.as_ptr()).owner = owner };
+    }
+
     /// An address on the stack that the context which runs was made for.
     pub(crate) fn place(&self) -> Option<usize> {
         self.running.get().map(|yielder| yielder.addr().get())
@@ -219,7 +228,7 @@ impl Switch {
         // SAFETY: a stack is far larger than a record.
         let record = unsafe { top.byte_sub(mem::size_of::<Record>()) }.cast::<Record>();
         // SAFETY: the stack is that of a context which has begun and has not finished. So there lies the record that `new`
-        // wrote, and nobody writes to this part of it.
+        // wrote, and nobody writes to this part of it but `rename`, which has returned.
         Some(unsafe { (*record.as_ptr()).owner })
     }
 

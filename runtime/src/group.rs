@@ -16,7 +16,6 @@ use std::{
 use slab::Slab;
 
 use crate::{
-    context::Entrance,
     current::with,
     ending::{is_kill, is_strike},
     error::{Interrupt, JoinError, NO_UNWINDING, Refused, TaskletError},
@@ -413,9 +412,9 @@ impl Member {
 }
 
 impl Job for Member {
-    fn run(self: Rc<Self>, entrance: Entrance<'_>) {
+    fn run(self: Rc<Self>) {
         let job = self.job.take().expect("a tasklet starts once");
-        job.run(entrance);
+        job.run();
     }
 
     fn refuse(&self, error: JoinError) {

@@ -12,7 +12,6 @@ use std::{
 };
 
 use crate::{
-    context::Entrance,
     current::with,
     ending::{is_kill, kill_payload},
     error::{Interrupt, JoinError, Panic, Refused},
@@ -193,9 +192,8 @@ impl<F, T, const SCOPED: bool> Outcome<T> for Packet<F, T, SCOPED> {
 }
 
 impl<F: FnOnce() -> T, T, const SCOPED: bool> Job for Packet<F, T, SCOPED> {
-    fn run(self: Rc<Self>, entrance: Entrance<'_>) {
+    fn run(self: Rc<Self>) {
         with(|scheduler| {
-            scheduler.switch().arrive(&entrance);
             let has_news = scheduler.flags.get().any(Flags::UNWIND.with(Flags::SWITCHES_SEEN));
             let result = match has_news.then(|| self.end_at_start(scheduler)).flatten() {
                 Some(payload) => Err(payload),

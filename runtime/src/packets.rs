@@ -25,7 +25,11 @@ impl Packets {
     /// One that was kept.
     #[inline]
     pub(crate) fn take<P: 'static>(&mut self) -> Option<Rc<P>> {
-        self.kept::<P>()?.pop()
+        if let Some(kept) = self.in_front::<P>() {
+            return kept.pop();
+        }
+        self.put_in_front::<P>()?;
+        self.in_front::<P>()?.pop()
     }
 
     /// Keeps one that is empty, if it is the last of its clones.
@@ -34,18 +38,15 @@ impl Packets {
         if size_of::<P>() > LARGEST || Rc::strong_count(&packet) > 1 {
             return;
         }
-        match self.kept::<P>() {
+        match self.in_front::<P>() {
             Some(kept) if kept.len() < EACH => kept.push(packet),
             Some(_) => {}
-            None => self.add(packet),
+            None => self.keep_in_front(packet),
         }
     }
 
     #[inline]
-    fn kept<P: 'static>(&mut self) -> Option<&mut Vec<Rc<P>>> {
-        if !self.kinds.first()?.is::<Vec<Rc<P>>>() {
-            self.put_in_front::<P>()?;
-        }
+    fn in_front<P: 'static>(&mut self) -> Option<&mut Vec<Rc<P>>> {
         self.kinds.first_mut()?.downcast_mut()
     }
 
@@ -56,10 +57,13 @@ impl Packets {
         Some(())
     }
 
-    #[cold]
-    fn add<P: 'static>(&mut self, packet: Rc<P>) {
-        self.kinds.truncate(KINDS - 1);
-        self.kinds.insert(0, Box::new(vec![packet]));
+    #[inline(never)]
+    fn keep_in_front<P: 'static>(&mut self, packet: Rc<P>) {
+        if self.put_in_front::<P>().is_none() {
+            self.kinds.truncate(KINDS - 1);
+            self.kinds.insert(0, Box::new(Vec::<Rc<P>>::new()));
+        }
+        self.keep(packet);
     }
 }
 

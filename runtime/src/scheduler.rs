@@ -10,6 +10,7 @@
 mod attend;
 mod handles;
 mod outside;
+pub(crate) mod root;
 mod run;
 mod stacks;
 mod stint;
@@ -249,13 +250,13 @@ impl Scheduler {
         core.next_id += 1;
         let (since, flags) = (core.now, core.seen);
         let stand = Stand { context: None, state: State::Paused, flags };
-        let index = core.insert(stand);
-        let task = &mut core.tasks[index as usize];
-        (task.id, task.job, task.since) = (id, Some(job), since);
-        (task.created, task.class) = (created, class);
-        if name.is_some() {
-            task.rare().name = name;
-        }
+        let index = core.insert(stand, |task| {
+            (task.id, task.job, task.since) = (id, Some(job), since);
+            (task.created, task.class) = (created, class);
+            if name.is_some() {
+                task.rare().name = name;
+            }
+        });
         let key = Key { index, id };
         if let Some(scope) = scope {
             let member = core.scopes.join(scope, key);

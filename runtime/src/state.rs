@@ -19,7 +19,7 @@ use crate::{
     frame::{Frames, Strike},
     report::{Occasion, Report},
     run_queue::{Position, RunQueue},
-    scheduler::Payload,
+    scheduler::{Payload, root},
     scopes::{Member, Scopes},
     stack::{self, StackPool},
     table::{self, Flags, Job, Key, MAIN, Stand, State, Task, Wake},
@@ -194,15 +194,16 @@ impl Core {
         static THREADS: AtomicU64 = AtomicU64::new(0);
         self.next_sequence = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
         let stand = Stand { context: None, state: State::Running, flags: self.seen };
-        let index = self.insert(stand);
-        self.tasks[index as usize].rare().name = Some("main".into());
+        let index = self.insert(stand, |task| task.rare().name = Some("main".into()));
         debug_assert_eq!(index, MAIN);
     }
 
-    /// Gives a tasklet a slot.
+    /// Gives a tasklet a slot, which `fill` fills in where it lies.
     #[inline]
-    pub(crate) fn insert(&mut self, stand: Stand) -> u32 {
-        let index = self.tasks.insert(Task::NEW);
+    pub(crate) fn insert(&mut self, stand: Stand, fill: impl FnOnce(&mut Task)) -> u32 {
+        let entry = self.tasks.vacant_entry();
+        let index = entry.key();
+        fill(entry.insert(Task::NEW));
         match self.stands.get_mut(index) {
             Some(place) => *place = stand,
             None => self.stands.push(stand),
@@ -509,7 +510,7 @@ impl Core {
         };
         self.started += 1;
         let owner = Owner { id: task.id, created: task.created };
-        Turn::Enter(Context::new(stack, owner, move |entrance| job.run(entrance)), flags)
+        Turn::Enter(Context::new(stack, owner, move |entrance| root::work(&entrance, job)), flags)
     }
 
     /// Starts to load what the tasklets a few places behind the front are going to touch.
@@ -552,17 +553,55 @@ impl Core {
             self.count_stack(self.current, stack.bottom().addr().get());
         }
         self.stacks.give(stack);
-        let member = self.tasks[self.current as usize].member;
-        drop(self.remove(self.current));
-        if let Some(member) = member {
-            self.leave_scope(member);
-        }
         self.started -= 1;
-        self.totals.finished += 1;
-        self.last = Last::Ended;
+        self.bury_current();
         if self.killers == 0 {
             self.feed_starved();
         }
+    }
+
+    /// Removes the one that runs, which has done its job, and makes its stack that of the next in the queue, if that one has
+    /// not started. None, and nothing done, when there is anything else to decide.
+    #[inline]
+    pub(crate) fn relieve(&mut self) -> Option<(Rc<dyn Job>, Owner, Flags)> {
+        let is_awaited = self.killers > 0 || !self.starved.is_empty() || self.stacks.is_counted();
+        if is_awaited || self.turns_left == 0 {
+            return None;
+        }
+        let index = self.queue.front()?;
+        let class = self.tasks[self.current as usize].class;
+        let task = &mut self.tasks[index as usize];
+        if task.class != class {
+            return None;
+        }
+        // Main has none, nor has one that has started.
+        let job = task.job.take()?;
+        let owner = Owner { id: task.id, created: task.created };
+        let stand = &mut self.stands[index as usize];
+        stand.state = State::Running;
+        let flags = stand.flags;
+        self.queue.drop_front();
+        self.turns_left -= 1;
+        self.bury_current();
+        self.current = index;
+        Some((job, owner, flags))
+    }
+
+    /// Takes the one that has run out of the table for ever.
+    #[inline]
+    fn bury_current(&mut self) {
+        let task = &mut self.tasks[self.current as usize];
+        let (member, job, rare) = (task.member, task.job.take(), task.rare.take());
+        let wake = mem::replace(&mut task.wake, Wake::Unparked);
+        // With nothing left in it that has a destructor, it stays where it is: to move it out, in large pieces, would wait
+        // for the small ones that were written into it just now.
+        mem::forget(self.remove(self.current));
+        drop((job, wake, rare));
+        if let Some(member) = member {
+            self.leave_scope(member);
+        }
+        self.totals.finished += 1;
+        self.last = Last::Ended;
     }
 
     /// Counts how deep the stack that `address` lies in was used, for a tasklet.

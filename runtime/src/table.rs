@@ -18,7 +18,7 @@ use std::{
 use slab::Slab;
 
 use crate::{
-    context::{Context, Entrance},
+    context::Context,
     error::{JoinError, Thrown},
     frame::Innermost,
     locals::{Found, Locals},
@@ -214,8 +214,8 @@ pub(crate) enum State {
 
 /// What a tasklet was made to do.
 pub(crate) trait Job {
-    /// Does it, on the stack of its own that was just entered. Never unwinds.
-    fn run(self: Rc<Self>, entrance: Entrance<'_>);
+    /// Does it, on a stack of its own. Never unwinds.
+    fn run(self: Rc<Self>);
 
     /// Tells whoever joins that it will never run. Runs no code of the user.
     fn refuse(&self, error: JoinError);
