@@ -33,7 +33,7 @@ impl Packets {
     }
 
     /// Keeps one that is empty, if it is the last of its clones.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn keep<P: 'static>(&mut self, packet: Rc<P>) {
         if size_of::<P>() > LARGEST || Rc::strong_count(&packet) > 1 {
             return;

@@ -194,7 +194,8 @@ impl Scheduler {
     }
 
     /// Makes a tasklet. When nothing may start any more the job is handed back.
-    #[inline]
+    // What most have no need of is left out where this is inlined.
+    #[inline(always)]
     pub(crate) fn create(
         &self,
         job: Rc<dyn Job>,
@@ -204,68 +205,63 @@ impl Scheduler {
         birth: Birth,
         scope: Option<u32>,
     ) -> Result<Key, (Rc<dyn Job>, Refused)> {
+        if let Some(refused) = scope.and_then(|scope| self.refuses_another(scope)) {
+            return Err((job, refused));
+        }
+        let key = self.add(job, class, created, birth)?;
+        if name.is_some() || scope.is_some() {
+            self.settle(key, name, scope);
+        }
+        Ok(key)
+    }
+
+    /// Why `scope` can have no other tasklet: it, or the one that runs, is being ended.
+    fn refuses_another(&self, scope: u32) -> Option<Refused> {
         if self.has_ended() {
-            return Err((job, Refused::ThreadEnded));
+            return Some(Refused::ThreadEnded);
         }
-        if let Some(scope) = scope {
-            return self.create_in_scope(job, (class, name, created, birth), scope);
-        }
-        Ok(self.add(job, class, name, created, birth, None))
-    }
-
-    /// Makes a tasklet of a scope, unless the scope or the creator is being ended.
-    fn create_in_scope(
-        &self,
-        job: Rc<dyn Job>,
-        (class, name, created, birth): (
-            SizeClass,
-            Option<Arc<str>>,
-            &'static Location<'static>,
-            Birth,
-        ),
-        scope: u32,
-    ) -> Result<Key, (Rc<dyn Job>, Refused)> {
         if self.is_refused() {
-            return Err((job, self.refusal()));
+            return Some(self.refusal());
         }
-        if self.core.borrow_mut().scopes.get(scope).ending {
-            return Err((job, Refused::ScopeEnds));
-        }
-        Ok(self.add(job, class, name, created, birth, Some(scope)))
+        self.core.borrow_mut().scopes.get(scope).ending.then_some(Refused::ScopeEnds)
     }
 
-    #[inline]
+    #[inline(never)]
     fn add(
         &self,
         job: Rc<dyn Job>,
         class: SizeClass,
-        name: Option<Arc<str>>,
         created: &'static Location<'static>,
         birth: Birth,
-        scope: Option<u32>,
-    ) -> Key {
+    ) -> Result<Key, (Rc<dyn Job>, Refused)> {
+        if self.has_ended() {
+            return Err((job, Refused::ThreadEnded));
+        }
         let mut core = self.core.borrow_mut();
         self.settle_in(&mut core);
         let id = TaskletId(core.next_id);
         core.next_id += 1;
         let (since, flags) = (core.now, core.seen);
-        let stand = Stand { context: None, state: State::Paused, flags };
+        let stand = Stand { context: None, state: State::Paused, flags, class };
         let index = core.insert(stand, |task| {
             (task.id, task.job, task.since) = (id, Some(job), since);
-            (task.created, task.class) = (created, class);
-            if name.is_some() {
-                task.rare().name = name;
-            }
+            task.created = created;
         });
-        let key = Key { index, id };
-        if let Some(scope) = scope {
-            let member = core.scopes.join(scope, key);
-            core.tasks[index as usize].member = Some(member);
-        }
         if birth == Birth::Queued {
             core.enqueue(index);
         }
-        key
+        Ok(Key { index, id })
+    }
+
+    /// Gives a new tasklet its name and its scope.
+    fn settle(&self, key: Key, name: Option<Arc<str>>, scope: Option<u32>) {
+        let mut core = self.core.borrow_mut();
+        let member = scope.map(|scope| core.scopes.join(scope, key));
+        let task = &mut core.tasks[key.index as usize];
+        task.member = member;
+        if name.is_some() {
+            task.rare().name = name;
+        }
     }
 
     /// The class for stacks of `size`, of which one could be had at this moment.

@@ -21,7 +21,7 @@ use crate::{
     run_queue::{Position, RunQueue},
     scheduler::{Payload, root},
     scopes::{Member, Scopes},
-    stack::{self, StackPool},
+    stack::{self, SizeClass, StackPool},
     table::{self, Flags, Job, Key, MAIN, Stand, State, Task, Wake},
     timer::{Fired, TimerQueue},
     wake::{TaskletId, Ticket, Waiting},
@@ -193,13 +193,18 @@ impl Core {
         // A ticket that strays to another thread must not fit a wait there.
         static THREADS: AtomicU64 = AtomicU64::new(0);
         self.next_sequence = THREADS.fetch_add(1, Ordering::Relaxed) << 40;
-        let stand = Stand { context: None, state: State::Running, flags: self.seen };
+        let stand = Stand {
+            context: None,
+            state: State::Running,
+            flags: self.seen,
+            class: SizeClass::DEFAULT,
+        };
         let index = self.insert(stand, |task| task.rare().name = Some("main".into()));
         debug_assert_eq!(index, MAIN);
     }
 
     /// Gives a tasklet a slot, which `fill` fills in where it lies.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, stand: Stand, fill: impl FnOnce(&mut Task)) -> u32 {
         let entry = self.tasks.vacant_entry();
         let index = entry.key();
@@ -503,7 +508,7 @@ impl Core {
         let Some(job) = task.job.take() else {
             return Turn::Main(flags);
         };
-        let Ok(stack) = self.stacks.take(task.class) else {
+        let Ok(stack) = self.stacks.take(stand.class) else {
             (stand.state, task.job) = (State::Starved, Some(job));
             self.starved.push_back(index);
             return Turn::NoStack;
@@ -569,15 +574,15 @@ impl Core {
             return None;
         }
         let index = self.queue.front()?;
-        let class = self.tasks[self.current as usize].class;
-        let task = &mut self.tasks[index as usize];
-        if task.class != class {
+        let class = self.stands[self.current as usize].class;
+        let stand = &mut self.stands[index as usize];
+        if stand.class != class {
             return None;
         }
+        let task = &mut self.tasks[index as usize];
         // Main has none, nor has one that has started.
         let job = task.job.take()?;
         let owner = Owner { id: task.id, created: task.created };
-        let stand = &mut self.stands[index as usize];
         stand.state = State::Running;
         let flags = stand.flags;
         self.queue.drop_front();
@@ -588,7 +593,7 @@ impl Core {
     }
 
     /// Takes the one that has run out of the table for ever.
-    #[inline]
+    #[inline(always)]
     fn bury_current(&mut self) {
         let task = &mut self.tasks[self.current as usize];
         let (member, job, rare) = (task.member, task.job.take(), task.rare.take());
@@ -596,7 +601,9 @@ impl Core {
         // With nothing left in it that has a destructor, it stays where it is: to move it out, in large pieces, would wait
         // for the small ones that were written into it just now.
         mem::forget(self.remove(self.current));
-        drop((job, wake, rare));
+        drop(job);
+        drop(wake);
+        drop(rare);
         if let Some(member) = member {
             self.leave_scope(member);
         }
@@ -627,7 +634,7 @@ impl Core {
         let Some(&index) = self.starved.front() else {
             return false;
         };
-        if self.stacks.check(self.tasks[index as usize].class).is_err() {
+        if self.stacks.check(self.stands[index as usize].class).is_err() {
             return false;
         }
         self.starved.pop_front();

@@ -48,6 +48,8 @@ pub(crate) struct Stand {
     pub(crate) state: State,
     /// What its calls have to mind.
     pub(crate) flags: Flags,
+    /// The size of stack it gets when it starts.
+    pub(crate) class: SizeClass,
 }
 
 /// A tasklet.
@@ -70,8 +72,6 @@ pub(crate) struct Task {
     pub(crate) member: Option<Member>,
     /// Whether its values of task-local variables are dropped: it can have none any more.
     pub(crate) locals_over: bool,
-    /// The size of stack it gets when it starts.
-    pub(crate) class: SizeClass,
     /// What most have none of. Apart, for a task is moved into the table and out of it: under 128 bytes that is cheap.
     pub(crate) rare: Option<Box<Rare>>,
 }
@@ -257,7 +257,6 @@ impl Task {
         frame: None,
         member: None,
         locals_over: false,
-        class: SizeClass::DEFAULT,
         rare: None,
     };
 

@@ -352,7 +352,7 @@ impl std::error::Error for AccessError {}
 
 /// Drops the values of the tasklet that runs and has done its work. What is raised by a destructor takes the place of
 /// a result, but not of what was raised before.
-#[inline]
+#[inline(always)]
 pub(crate) fn drop_all<T>(
     scheduler: &Scheduler,
     mut result: Result<T, Payload>,

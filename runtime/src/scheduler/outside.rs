@@ -183,7 +183,7 @@ impl Scheduler {
     /// Ends one that never started, for no stack can be had and none will be freed.
     pub(super) fn end_without_stack(&self, index: u32) {
         let mut core = self.core.borrow_mut();
-        let class = core.tasks[index as usize].class;
+        let class = core.stands[index as usize].class;
         let Err(error) = core.stacks.check(class) else {
             return core.enqueue(index);
         };
