@@ -73,17 +73,20 @@ impl RunQueue {
             return None;
         }
         let index = *self.slot(self.front);
-        self.front += 1;
-        if self.holes > 0 {
-            self.trim();
-        }
+        self.drop_front();
         Some(index)
     }
 
-    /// The next one, if it can be [dropped](Self::drop_front) and [exchanged](Self::exchange).
+    /// The next one, if it can be [exchanged](Self::exchange).
+    #[inline(always)]
+    pub(crate) fn whole_front(&self) -> Option<u32> {
+        if self.holes > 0 { None } else { self.front() }
+    }
+
+    /// The next one.
     #[inline(always)]
     pub(crate) fn front(&self) -> Option<u32> {
-        if self.is_empty() || self.holes > 0 {
+        if self.is_empty() {
             return None;
         }
         self.slots.get(self.front as usize & self.slots.len().wrapping_sub(1)).copied()
@@ -93,9 +96,12 @@ impl RunQueue {
     #[inline(always)]
     pub(crate) fn drop_front(&mut self) {
         self.front += 1;
+        if self.holes > 0 {
+            self.trim();
+        }
     }
 
-    /// Takes the next one, which [`front`](Self::front) gave, and puts `index` at the tail: as many are in it as before.
+    /// Takes the next one, which [`whole_front`](Self::whole_front) gave, and puts `index` at the tail: as many are in it as before.
     #[inline(always)]
     pub(crate) fn exchange(&mut self, index: u32) -> Position {
         self.front += 1;
@@ -229,12 +235,12 @@ mod tests {
     #[test]
     fn an_exchange_is_a_turn_of_the_ring() {
         let mut queue = RunQueue::new();
-        assert_eq!(queue.front(), None);
+        assert_eq!(queue.whole_front(), None);
         for index in 0..64 {
             queue.push_back(index);
         }
         for running in [100, 0, 1] {
-            let next = queue.front().unwrap();
+            let next = queue.whole_front().unwrap();
             let position = queue.exchange(running);
             assert_eq!((queue.len(), next), (64, (running + 1) % 101));
             assert_eq!(*queue.slot(position.0), running);
@@ -242,9 +248,9 @@ mod tests {
         let gone = queue.push_front(7);
         queue.push_front(8);
         queue.remove(gone);
-        assert_eq!(queue.front(), None, "there is a hole");
-        assert_eq!(queue.pop_front(), Some(8));
-        assert_eq!(queue.front(), Some(3));
+        assert_eq!((queue.front(), queue.whole_front()), (Some(8), None), "there is a hole");
+        queue.drop_front();
+        assert_eq!((queue.front(), queue.whole_front()), (Some(3), Some(3)), "it is gone");
     }
 
     #[test]

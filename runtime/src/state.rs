@@ -437,8 +437,7 @@ impl Core {
         Turn::Enter(context, flags)
     }
 
-    /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside. None, and nothing
-    /// done, also where that takes more than a few steps.
+    /// Takes the next one out of the queue if it has a stack already and the loop is not due to look outside.
     #[inline(always)]
     pub(crate) fn next_started(&mut self) -> Option<(Context, Flags)> {
         if self.turns_left == 0 {
@@ -468,7 +467,7 @@ impl Core {
         if self.turns_left == 0 {
             return None;
         }
-        let index = self.queue.front()?;
+        let index = self.queue.whole_front()?;
         let next = self.stands.get_mut(index as usize)?;
         let context = next.context.take()?;
         next.state = State::Running;

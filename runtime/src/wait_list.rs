@@ -147,7 +147,7 @@ impl<T> WaitList<T> {
         in_line.filter(|waiter| waiter.value.is_some()).map(Waiter::ticket)
     }
 
-    /// Leaves, wherever it is by now. None when it was [taken](Self::take_first).
+    /// Leaves, wherever it is by now. None when it was [taken](Self::take).
     #[inline(always)]
     pub(crate) fn leave(&mut self, place: Place) -> Option<Left<T>> {
         let index = self.find(place)?;
