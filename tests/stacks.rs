@@ -442,6 +442,33 @@ fn a_closure_that_never_got_a_stack_takes_no_panic_away_with_its_own() {
     });
 }
 
+#[test]
+#[cfg_attr(feature = "sanitizer", ignore = "AddressSanitizer has mappings of its own")]
+fn closures_that_never_got_a_stack_are_dropped_one_by_one_and_each_panic_is_raised() {
+    struct Bomb(u32);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new(self.0));
+        }
+    }
+    let name = "closures_that_never_got_a_stack_are_dropped_one_by_one_and_each_panic_is_raised";
+    in_its_own_process(name, || {
+        let with_bomb = |number| {
+            let bomb = Bomb(number);
+            Builder::new().stack_size(TIB).bind(move || drop(bomb)).unwrap()
+        };
+        let tasklets = [1, 2, 3].map(with_bomb);
+        let (gate, _) = fill_the_address_space();
+        for tasklet in tasklets {
+            tasklet.insert().unwrap();
+        }
+        let raised = [(); 3].map(|()| *catch_unwind(run).unwrap_err().downcast::<u32>().unwrap());
+        assert_eq!(raised, [1, 2, 3]);
+        gate.close();
+        run();
+    });
+}
+
 /// Touches some `bytes` of the caller's stack: all but the last frames.
 fn fill(bytes: usize) {
     fn fill_to(end: usize) {

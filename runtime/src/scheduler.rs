@@ -412,7 +412,8 @@ impl Scheduler {
             }
             drop_quietly(task);
         }
-        drop_quietly((leftovers, raised));
+        leftovers.into_iter().for_each(drop_quietly);
+        drop_quietly(raised);
         drop_quietly(driver);
         drop(self.alternate.take());
         self.forget_packets();

@@ -124,12 +124,23 @@ impl Scheduler {
         }
     }
 
+    /// They are of different tasklets: what one of them raises must not meet what the next one does.
+    fn drop_one_by_one(&self, leftovers: Vec<Rc<dyn Job>>) {
+        let mut leftovers = leftovers.into_iter();
+        while let Some(job) = leftovers.next() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(job))) {
+                drop(self.core.borrow_mut().leftovers.splice(..0, leftovers));
+                resume_unwind(payload);
+            }
+        }
+    }
+
     /// Drops closures that never ran. They may wait, while how the caller's own wait ended is not known to it yet.
     pub(super) fn drop_leftovers(&self, leftovers: Vec<Rc<dyn Job>>) {
         let me = self.core.borrow().current;
         let late = self.flags.get().any(Flags::LATE);
         let wake = self.core.borrow_mut().take_own_wake();
-        self.put_off_unwinding(|| drop(leftovers));
+        self.put_off_unwinding(|| self.drop_one_by_one(leftovers));
         let mut core = self.core.borrow_mut();
         if let Some(wake) = wake.filter(|_| core.tasks.contains(me as usize)) {
             core.set_wake(me, wake);
