@@ -252,7 +252,7 @@ fn the_loop_looks_outside_after_as_many_switches_as_without_dumps() {
         let tasklets: Vec<_> = (0..4)
             .map(|_| {
                 tasklet(move || {
-                    for _ in 0..1000 {
+                    for _ in 0..250 {
                         schedule();
                         look();
                     }

@@ -23,7 +23,11 @@ mod shrink;
 mod world;
 
 /// How many programs are run.
-const PROGRAMS: u64 = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
+const PROGRAMS: u64 = match (cfg!(debug_assertions), cfg!(feature = "sanitizer")) {
+    (_, true) => 10_000,
+    (true, _) => 20_000,
+    (false, _) => 200_000,
+};
 
 /// Of how many programs the order is looked at, and how often each is run.
 const TRACED: u64 = 50;
