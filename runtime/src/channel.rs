@@ -128,13 +128,7 @@ impl<T> Channel<T> {
             Begun::Waits(place, wait) => {
                 let seat = self.exchange.sender(place);
                 with(Scheduler::leave_to_chosen);
-                match with(|scheduler| wait.end(scheduler)) {
-                    Ok(()) => {
-                        seat.forget();
-                        Ok(())
-                    }
-                    Err(interrupt) => Err(SendError::from_parcel(seat.give_back(interrupt))),
-                }
+                seat.sent(with(|scheduler| wait.end(scheduler))).map_err(SendError::from_parcel)
             }
             Begun::Failed(error) => Err(*error),
         }

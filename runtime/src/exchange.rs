@@ -665,22 +665,17 @@ impl<T> Seat<'_, T> {
     #[inline(always)]
     pub(crate) fn sent(self, woken: Result<(), Interrupt>) -> Result<(), (Parcel<T>, SendReason)> {
         match woken {
+            // Whoever wakes a sender has taken it out of the line with what it sends.
             Ok(()) => {
-                self.forget();
+                mem::forget(self);
                 Ok(())
             }
             Err(interrupt) => Err(self.give_back(interrupt)),
         }
     }
 
-    /// The place is gone: whoever wakes a sender has taken it out of the line with what it sends.
-    #[inline(always)]
-    pub(crate) fn forget(self) {
-        mem::forget(self);
-    }
-
     #[cold]
-    pub(crate) fn give_back(self, interrupt: Interrupt) -> (Parcel<T>, SendReason) {
+    fn give_back(self, interrupt: Interrupt) -> (Parcel<T>, SendReason) {
         let parcel = self.leave().value.expect("nobody takes what a sender has without waking it");
         (parcel, interrupt.into())
     }
